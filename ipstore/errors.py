@@ -1,0 +1,143 @@
+"""Every error that ipstore raises on purpose.
+
+::
+
+    IpstoreError
+    ├── ParameterError (ValueError)             kind "parameter"     a value outside what is allowed
+    ├── UnknownNameError (LookupError)          kind "unknown-name"  a task, layer, estimator or figure that is none
+    ├── NotAStoreError (ValueError)             kind "not-a-store"   a path that holds something else
+    ├── StoreNotFoundError (FileNotFoundError)  kind "not-found"     no store, run or result there
+    ├── FormatVersionError (ValueError)         kind "format"        written by a newer ipstore
+    ├── RunExistsError (FileExistsError)        kind "exists"        a run of that name is there already
+    ├── RunLockedError (BlockingIOError)        kind "locked"        another process is writing this run
+    ├── ResumeError (ValueError)                kind "resume"        the run cannot be continued as asked
+    ├── SpaceError (OSError)                    kind "space"         the run would not fit on the disk
+    ├── StoreWriteError (OSError)               kind "write"         writing failed; the last commit stands
+    ├── CorruptionError (ValueError)            kind "corrupt"       stored bytes are not what was written
+    ├── ActivationError (ValueError)            kind "activation"    activations that an estimator cannot take
+    └── WorkerError (RuntimeError)              kind "worker"        a training process ended early
+
+Each is also the builtin error that a caller would expect, and carries a stable ``kind``.
+A message says what was given, what is allowed, and what to do next.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import ClassVar
+
+__all__ = [
+    "ActivationError",
+    "CorruptionError",
+    "FormatVersionError",
+    "IpstoreError",
+    "NotAStoreError",
+    "ParameterError",
+    "ResumeError",
+    "RunExistsError",
+    "RunLockedError",
+    "SpaceError",
+    "StoreNotFoundError",
+    "StoreWriteError",
+    "UnknownNameError",
+    "WorkerError",
+]
+
+
+class IpstoreError(Exception):
+    """Base of every error that ipstore raises on purpose."""
+
+    kind: ClassVar[str] = "error"
+
+
+class ParameterError(IpstoreError, ValueError):
+    """A value outside what is allowed."""
+
+    kind = "parameter"
+
+
+class UnknownNameError(IpstoreError, LookupError):
+    """A name that is not among those that exist.
+
+    Parameters
+    ----------
+    what : str
+        What was named: "task", "layer", "estimator", ...
+    name : str
+        The name that was given.
+    known : iterable of str
+        The names that exist; the message gives the nearest, then all.
+    """
+
+    kind = "unknown-name"
+
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        nearest = get_close_matches(name, names, n=1)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        super().__init__(f"there is no {what} {name!r}.{hint} Known: {', '.join(names) or 'none'}")
+
+
+class NotAStoreError(IpstoreError, ValueError):
+    """A path that holds something other than an ipstore store."""
+
+    kind = "not-a-store"
+
+
+class StoreNotFoundError(IpstoreError, FileNotFoundError):
+    """No store, run or result is there."""
+
+    kind = "not-found"
+
+
+class FormatVersionError(IpstoreError, ValueError):
+    """The store was written in a format that this version does not know."""
+
+    kind = "format"
+
+
+class RunExistsError(IpstoreError, FileExistsError):
+    """A run of that name is there already."""
+
+    kind = "exists"
+
+
+class RunLockedError(IpstoreError, BlockingIOError):
+    """Another process holds the lease of this run."""
+
+    kind = "locked"
+
+
+class ResumeError(IpstoreError, ValueError):
+    """The run cannot be continued as asked."""
+
+    kind = "resume"
+
+
+class SpaceError(IpstoreError, OSError):
+    """The run would not fit in the free space."""
+
+    kind = "space"
+
+
+class StoreWriteError(IpstoreError, OSError):
+    """Writing failed; what was committed before stays readable."""
+
+    kind = "write"
+
+
+class CorruptionError(IpstoreError, ValueError):
+    """Stored bytes are not what was written."""
+
+    kind = "corrupt"
+
+
+class ActivationError(IpstoreError, ValueError):
+    """Activations that an estimator cannot take."""
+
+    kind = "activation"
+
+
+class WorkerError(IpstoreError, RuntimeError):
+    """A training process ended early."""
+
+    kind = "worker"
