@@ -1,0 +1,269 @@
+"""What an estimator declares and promises; validation that is common to all."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from inspect import signature
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ipstore.analysis.estimators.parameters import Parameter
+from ipstore.analysis.probe import Probe
+from ipstore.binning import MISSING, Binning
+from ipstore.errors import ActivationError, ParameterError
+
+__all__ = ["H_T", "I_TY", "I_XT", "N_CELLS", "Estimator", "Kernel", "Quantity"]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something an estimator gives for each cell, that is for each (epoch, seed, layer).
+
+    Parameters
+    ----------
+    name : str
+        Name of the variable: ``"I_XT"``.
+    long_name : str
+        As a figure writes it: ``"I(X;T)"``.
+    units : str
+    """
+
+    name: str
+    long_name: str
+    units: str = "bits"
+
+
+I_XT = Quantity("I_XT", "I(X;T)")
+I_TY = Quantity("I_TY", "I(T;Y)")
+H_T = Quantity("H_T", "H(T)")
+N_CELLS = Quantity("n_cells", "distinct values of T", "1")
+
+
+class Kernel(Protocol):
+    """The computation: plain arrays in, plain arrays out.
+
+    Parameters
+    ----------
+    t : (..., sample, unit) float32, float64 or float16
+        Activations; or unsigned integers, codes of bins, if the estimator reads codes.
+    p_y_given_x : (sample, class) float64
+    x_id : (sample,) int64, optional
+        Equal entries are equal inputs. By default all inputs differ.
+    p_x : (sample,) float64, optional
+        Weights that sum to one. By default they are equal.
+    **params
+        The parameters that the estimator declares.
+
+    Returns
+    -------
+    dict of str to float64 array
+        Each quantity, over the leading dimensions of `t`. Information in bits.
+    """
+
+    def __call__(
+        self,
+        t: NDArray[Any],
+        p_y_given_x: NDArray[np.float64],
+        *,
+        x_id: NDArray[np.int64] | None = None,
+        p_x: NDArray[np.float64] | None = None,
+        **params: Any,
+    ) -> Mapping[str, NDArray[np.float64]]: ...
+
+
+def _as_given(params: dict[str, Any]) -> dict[str, Any]:
+    return params
+
+
+@dataclass(frozen=True, eq=False)
+class Estimator:
+    """An estimator of information: a kernel and what it declares about itself.
+
+    Calling it is calling the kernel with everything checked.
+
+    Parameters
+    ----------
+    name : str
+    version : int
+        Raised whenever a result may change; stored results are known by it.
+    kind : {"exact", "lower", "upper", "estimate"}
+        What it gives of the variable that it defines (`binned`: of the binned layer) under the probe's p(x):
+        the value itself, a bound on it, or an estimate from samples.
+    summary : str
+        One line.
+    reference : str
+        The paper, with the equation or section.
+    kernel : callable
+        See `Kernel`. Its signature gives the parameters' defaults.
+    quantities : sequence of Quantity
+        Everything that the kernel gives.
+    parameters : sequence of Parameter
+    settle : callable, optional
+        From a full dict of parameters to the one that will be used: refuses those that contradict one another,
+        and fills in what follows from others. Settling twice changes nothing.
+    marks_nonfinite : bool
+        The kernel itself gives NaN for a cell whose activations it cannot take. Otherwise it only ever sees cells
+        of finite activations, and the others become NaN.
+    read_codes : callable, optional
+        For estimators that can work on stored bin codes: from the stored `Binning` and the parameters that were
+        given to the parameters to use and, where codes must be merged, a table from old to new code. Raises
+        ParameterError if those codes cannot answer. By default the estimator needs the activations themselves.
+    """
+
+    name: str
+    version: int
+    kind: Literal["exact", "lower", "upper", "estimate"]
+    summary: str
+    reference: str
+    kernel: Kernel
+    quantities: tuple[Quantity, ...] = (I_XT, I_TY)
+    parameters: tuple[Parameter, ...] = ()
+    settle: Callable[[dict[str, Any]], dict[str, Any]] = _as_given
+    marks_nonfinite: bool = False
+    read_codes: Callable[[Binning, dict[str, Any]], tuple[dict[str, Any], NDArray[np.uint8] | None]] | None = None
+    defaults: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        given = signature(self.kernel).parameters
+        object.__setattr__(self, "defaults", {p.name: given[p.name].default for p in self.parameters})
+
+    def resolve(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Give all parameters, checked, with defaults filled in.
+
+        Parameters
+        ----------
+        params : mapping
+            Those that were given.
+
+        Raises
+        ------
+        ParameterError
+            If one does not exist, lies outside its range, or contradicts another.
+        """
+        return self.settle(self.defaults | self.check(params))
+
+    def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Check the parameters that were given, each for itself.
+
+        Raises
+        ------
+        ParameterError
+            If one does not exist or lies outside its range.
+        """
+        declared = {parameter.name: parameter for parameter in self.parameters}
+        return {name: self._known(name, declared).check(value) for name, value in params.items()}
+
+    def parse(self, params: Mapping[str, str]) -> dict[str, Any]:
+        """Read parameters as the command line writes them.
+
+        Raises
+        ------
+        ParameterError
+            If one does not exist or lies outside its range.
+        """
+        declared = {parameter.name: parameter for parameter in self.parameters}
+        return {name: self._known(name, declared).parse(text) for name, text in params.items()}
+
+    def _known(self, name: str, declared: Mapping[str, Parameter]) -> Parameter:
+        if name not in declared:
+            raise ParameterError(
+                f"estimator {self.name!r} has no parameter {name!r}; it has {', '.join(declared) or 'none'}"
+            )
+        return declared[name]
+
+    def __call__(
+        self,
+        t: ArrayLike,
+        p_y_given_x: ArrayLike,
+        x_id: ArrayLike | None = None,
+        p_x: ArrayLike | None = None,
+        **params: Any,
+    ) -> dict[str, NDArray[np.float64]]:
+        """Estimate on arrays.
+
+        Parameters
+        ----------
+        t : (..., sample, unit) float16, float32 or float64
+            Activations; or unsigned integers, codes of bins, if the estimator reads codes.
+        p_y_given_x : (sample, class)
+            Probabilities of the classes given the input; rows sum to one.
+        x_id : (sample,), optional
+            Equal entries mean equal inputs. By default every sample is an input of its own.
+        p_x : (sample,), optional
+            Weight of each sample, summing to one. By default they are equal.
+        **params
+            Parameters of the estimator.
+
+        Returns
+        -------
+        dict of str to float64 array
+            Each of its quantities, over the leading dimensions of `t`; information in bits.
+
+        Raises
+        ------
+        ParameterError
+            If a parameter, a shape or a probability is not what it must be.
+        ActivationError
+            If activations are NaN or infinite, or of a type that the estimator cannot take.
+        """
+        probe = Probe.of(p_y_given_x, x_id, p_x)
+        values = self.apply(np.asarray(t), probe.arguments, self.resolve(params))
+        refused = np.isnan(values[self.quantities[0].name])
+        if refused.any():
+            where = f", first at index {tuple(map(int, np.argwhere(refused)[0]))}" if refused.ndim else ""
+            raise ActivationError(
+                f"activations hold NaN or infinite values in {np.count_nonzero(refused)} of {refused.size} cells"
+                f"{where}; estimator {self.name!r} needs finite ones. Leave those cells out"
+            )
+        return values
+
+    def apply(
+        self, t: NDArray[Any], probe: Mapping[str, NDArray[Any]], params: Mapping[str, Any]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Estimate where everything but the activations is checked already.
+
+        Parameters
+        ----------
+        t : (..., sample, unit)
+        probe : mapping
+            `Probe.arguments`.
+        params : mapping
+            As `resolve` gives them.
+
+        Returns
+        -------
+        dict of str to float64 array
+            Each quantity; NaN for a cell with activations that the estimator cannot take.
+
+        Raises
+        ------
+        ParameterError, ActivationError
+            If the shape or the type of `t` is not what it must be.
+        """
+        self._check_activations(t, samples=len(probe["p_y_given_x"]))
+        if self.marks_nonfinite:
+            return dict(self.kernel(t, **probe, **params))
+        finite = (t != MISSING if t.dtype == np.uint8 else np.isfinite(t)).all(axis=(-2, -1))
+        given = self.kernel(t[finite], **probe, **params)
+        values = {quantity.name: np.full(finite.shape, np.nan) for quantity in self.quantities}
+        for name, value in values.items():
+            value[finite] = given[name]
+        return values
+
+    def _check_activations(self, t: NDArray[Any], samples: int) -> None:
+        if t.ndim < 2 or t.shape[-1] == 0:
+            raise ParameterError(f"t must be a (..., sample, unit) array but has shape {t.shape}")
+        if t.shape[-2] != samples:
+            raise ParameterError(
+                f"t has {t.shape[-2]} samples (shape {t.shape}) but p_y_given_x has {samples}; they must agree"
+            )
+        if t.dtype.kind == "u" and self.read_codes is None:
+            raise ActivationError(
+                f"estimator {self.name!r} needs activations but got codes of bins ({t.dtype}); "
+                "use one that reads codes, such as 'binned', or capture at level full or half"
+            )
+        if t.dtype.kind != "u" and t.dtype not in (np.float16, np.float32, np.float64):
+            raise ActivationError(
+                f"activations must be float16, float32 or float64, or unsigned codes of bins, but got {t.dtype}"
+            )

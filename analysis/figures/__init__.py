@@ -1,0 +1,20 @@
+"""Figures of the information plane, as HoloViews objects that render under bokeh and matplotlib alike.
+
+A new figure is a function from a Dataset to a HoloViews object, in a module of its own, and one line in
+`FIGURES`. In a notebook, load HoloViews as always (``hv.extension("bokeh")``) and the figures show themselves.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ipstore.analysis.figures.files import save
+from ipstore.analysis.figures.networks import snapshots
+from ipstore.analysis.figures.trajectories import information_plane
+
+__all__ = ["FIGURES", "information_plane", "save", "snapshots"]
+
+FIGURES: dict[str, Callable[..., Any]] = {
+    "plane": information_plane,
+    "snapshots": snapshots,
+}
+"""The figures by the names that ``ipstore plot`` knows them by."""

@@ -1,0 +1,124 @@
+"""Figures as files: html that needs no network, png and svg that need no browser."""
+
+import os
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import holoviews as hv
+import matplotlib as mpl
+from bokeh.embed import file_html
+from bokeh.layouts import column
+from bokeh.models import CategoricalSlider, ColumnDataSource, CustomJS, Model
+from bokeh.resources import INLINE
+from matplotlib import pyplot as plt
+
+from ipstore.errors import ParameterError
+
+__all__ = ["save"]
+
+_FRAMES = 6  # a row of more would be illegible: then the first, the middle and the last stand for all
+
+
+def save(figure: Any, path: str | os.PathLike[str]) -> Path:
+    """Write a figure in the format that the suffix names: `.html`, `.png` or `.svg`.
+
+    html holds everything it needs (BokehJS included) and asks no host for anything; a HoloMap gets a slider.
+    png and svg are drawn by matplotlib; a HoloMap of at most six frames becomes a row of all of them, a longer one
+    of the first, the middle and the last. The file appears whole or not at all.
+
+    Parameters
+    ----------
+    figure : HoloViews object
+        A figure of this package; a HoloMap's frames carry titles whose last line is the frame's own.
+    path : path
+        Where to; missing folders are made, an existing file is replaced.
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    ParameterError
+        Another suffix, or `path` is a folder.
+    OSError
+        The file cannot be written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in {".html", ".png", ".svg"}:
+        raise ParameterError(f"a figure is written as .html, .png or .svg, but the path given is {str(path)!r}")
+    if path.is_dir():
+        raise ParameterError(f"{str(path)!r} is a folder; give the name of a file")
+    content = _html(figure) if suffix == ".html" else _image(figure, suffix[1:])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _html(figure: Any) -> bytes:
+    renderer = hv.Store.renderers["bokeh"].instance(theme=None)
+    plot = renderer.get_plot(figure)
+    model: Model = plot.state
+    title = model.title.text.splitlines()[0]
+    if isinstance(figure, hv.HoloMap):
+        model = column(_slider(plot, figure.keys()), model)
+    return file_html(model, INLINE, title=title).encode()
+
+
+def _slider(plot: Any, epochs: list[int]) -> CategoricalSlider:
+    """Let a slider swap the frames' data and titles in the browser.
+
+    HoloViews' own way to html is Panel, whose page asks cdn.holoviz.org for its icons.
+    """
+    sources = sorted(plot.state.select({"type": ColumnDataSource}), key=lambda source: source.id)
+    titles, frames = [], []
+    for position in range(len(epochs)):
+        plot.update(position)
+        titles.append(plot.state.title.text)
+        frames.append([ColumnDataSource(dict(source.data)) for source in sources])
+    plot.update(0)
+    slider = CategoricalSlider(
+        title="epoch", categories=[str(epoch) for epoch in epochs], value=str(epochs[0]), width=620, margin=(8, 60)
+    )
+    code = """
+        const frame = slider.categories.indexOf(slider.value)
+        title.text = titles[frame]
+        sources.forEach((source, i) => { source.data = frames[frame][i].data })
+    """
+    arguments = {
+        "slider": slider, "title": plot.state.title, "titles": titles, "sources": sources, "frames": frames
+    }
+    slider.js_on_change("value", CustomJS(args=arguments, code=code))
+    return slider
+
+
+def _image(figure: Any, form: str) -> bytes:
+    if isinstance(figure, hv.HoloMap):
+        figure = _row(figure)
+    plot = hv.Store.renderers["matplotlib"].get_plot(figure)
+    content = BytesIO()
+    # The same figure gives the same bytes: no date, and ids that are hashes of what they name.
+    metadata = {"Date": None} if form == "svg" else None
+    with mpl.rc_context({"svg.hashsalt": "ipstore"}):
+        plot.state.savefig(content, format=form, dpi=160, bbox_inches="tight", metadata=metadata)
+    plt.close(plot.state)
+    return content.getvalue()
+
+
+def _row(frames: Any) -> Any:
+    keys = frames.keys()
+    if len(keys) > _FRAMES:
+        keys = [keys[0], keys[len(keys) // 2], keys[-1]]
+    panels, shared = [], ""
+    for key in keys:
+        shared, _, own = frames[key].opts.get("plot", backend="matplotlib").kwargs["title"].rpartition("\n")
+        panels.append(frames[key].clone().opts(title=own, backend="matplotlib"))
+    return hv.Layout(panels).cols(3).opts(title=shared, backend="matplotlib")

@@ -1,0 +1,131 @@
+"""Every network in the information plane at chosen epochs: the paper's figure 2."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import xarray as xr
+
+from ipstore.analysis.figures.frame import (
+    I_TY,
+    I_XT,
+    INK,
+    SATURATION,
+    count,
+    footnotes,
+    heading,
+    limits,
+    log_spaced,
+    prepare,
+    reference_lines,
+    saturated,
+    styled,
+)
+from ipstore.errors import ParameterError
+
+__all__ = ["snapshots"]
+
+_EPOCHS = 40
+
+
+def snapshots(
+    plane: xr.Dataset,
+    epochs: Sequence[int] | None = None,
+    layers: Sequence[str] | None = None,
+    *,
+    saturation: float = SATURATION,
+) -> Any:
+    """Draw every network in the information plane, one frame per epoch, one colour per layer.
+
+    In html the frames lie under a slider; as png or svg they stand in a row (`save`).
+
+    Parameters
+    ----------
+    plane : Dataset
+        I_XT and I_TY (epoch, seed, layer), in bits, with its attrs; see `information_plane`.
+    epochs : sequence of int, optional
+        For each the nearest stored epoch is shown, once; 40 log-spaced ones at most by default.
+    layers : sequence of str, optional
+        Which layers; all by default.
+    saturation : float
+        A frame names the layers whose mean I(X;T) lies within so many bits of H(X).
+
+    Returns
+    -------
+    holoviews.HoloMap
+        Over the epoch, with options for bokeh and matplotlib.
+
+    Raises
+    ------
+    ParameterError
+        `epochs` is empty, or `plane` is no information plane.
+    UnknownNameError
+        A layer that the plane does not have.
+
+    References
+    ----------
+    Shwartz-Ziv and Tishby 2017, arXiv 1703.00810, figure 2.
+    """
+    plane = prepare(plane, layers)
+    stored = plane["epoch"].values
+    if epochs is None:
+        chosen = log_spaced(stored, _EPOCHS)
+    elif len(epochs) == 0:
+        raise ParameterError(
+            f"epochs is empty; give epochs between {stored[0]} and {stored[-1]}, or None to choose for you"
+        )
+    else:
+        chosen = np.unique([np.abs(stored - epoch).argmin() for epoch in epochs])
+    xlim, ylim = limits(plane)
+    lines = reference_lines(plane)
+    title = heading(plane, "Networks in the information plane", count(plane.sizes["seed"], "seed"))
+    finite = np.isfinite(plane["I_XT"] + plane["I_TY"])
+    full = saturated(plane, saturation)
+    notes = ["One point per network and layer."]
+    if bool(full.isel(epoch=chosen).any()):
+        notes.append(
+            f"Saturated: mean I(X;T) within {saturation:g} bits of H(X); nearly every input has a cell of its own, "
+            f"so I(X;T) could not be higher."
+        )
+    if absent := int((~finite).sum()):
+        notes.append(f"Left out: NaN, as after divergence, in {absent:,} of {finite.size:,} cells.")
+
+    frames = {}
+    for i in chosen:
+        present = finite.isel(epoch=i)
+        shown, every = int(present.any("layer").sum()), plane.sizes["seed"]
+        words = [f"epoch {stored[i]}", count(every, "network") if shown == every else f"{shown} of {every} networks"]
+        if names := [str(name) for name in plane["layer"].values[full.isel(epoch=i).values]]:
+            words.append(f"saturated: {', '.join(names)}")
+        frames[int(stored[i])] = styled(
+            lines * _networks(plane.isel(epoch=i)),
+            title=f"{title}\n{' · '.join(words)}",
+            xlim=xlim,
+            ylim=ylim,
+            hooks=[footnotes(notes)],
+            legend_position="right",
+            show_legend=True,
+            bokeh={"width": 880, "height": 600, "toolbar": "right"},
+            matplotlib={"fig_inches": (7.6, 5.6), "aspect": "auto"},
+        )
+    return hv.HoloMap(frames, kdims=[hv.Dimension("epoch", type=int)])
+
+
+def _networks(plane: xr.Dataset) -> Any:
+    """One Points element per layer; layers in network order run through viridis from dark to light."""
+    layers = [str(name) for name in plane["layer"].values]
+    colours = hv.plotting.util.process_cmap("viridis", 256)[:236]  # the lightest yellow is lost on white
+    overlay = {}
+    for k, layer in enumerate(layers):
+        one = plane.sel(layer=layer)
+        one = one.isel(seed=np.isfinite(one["I_XT"] + one["I_TY"]).values)
+        points = hv.Points((one["I_XT"].values, one["I_TY"].values, one["seed"].values), [I_XT, I_TY], "seed")
+        overlay[layer] = styled(
+            points,
+            color=colours[round(k * (len(colours) - 1) / max(len(layers) - 1, 1))],
+            alpha=0.85,
+            bokeh={"size": 9, "line_color": INK, "line_width": 0.5, "tools": ["hover"]},
+            matplotlib={"s": 36, "edgecolor": INK, "linewidth": 0.4},
+        )
+    return hv.NdOverlay(overlay, kdims="layer", sort=False)

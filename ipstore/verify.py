@@ -1,0 +1,177 @@
+"""Holding a run's stored bytes against the checksums and digests that were taken when they were made."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from ipstore.block import digest
+from ipstore.errors import CorruptionError
+from ipstore.format import check_version
+from ipstore.group import read_document
+from ipstore.pipeline import codec_pipeline
+from ipstore.state import read_state
+
+__all__ = ["Damage", "verify"]
+
+_Region = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Stored values that are missing, or are not what was written.
+
+    Attributes
+    ----------
+    run : str
+    array : str
+        Path in the run, such as ``"activations/layer1"``.
+    epochs : tuple of int
+        Completed epochs that are hit; empty for an array without epochs.
+    seeds : tuple of int
+    reason : str
+    """
+
+    run: str
+    array: str
+    epochs: tuple[int, ...]
+    seeds: tuple[int, ...]
+    reason: str
+
+    @property
+    def layer(self) -> str | None:
+        """The layer, where the array is one of a layer's."""
+        group, _, name = self.array.rpartition("/")
+        return name if group in ("activations", "weights") else None
+
+
+def verify(folder: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> list[Damage]:
+    """Read every published byte of a run and of its results, and compare.
+
+    Every chunk file must be there (a missing one would read as NaN), agree with its crc32c, and hold
+    activations whose digests are those taken at capture.
+
+    Parameters
+    ----------
+    folder : Path
+        The run.
+    progress : callable
+        Called with the number of chunk files read, and of all.
+
+    Returns
+    -------
+    list of Damage
+        Empty if the run is whole.
+
+    Raises
+    ------
+    StoreNotFoundError, NotAStoreError, FormatVersionError
+    """
+    attrs = read_document(folder)["attributes"]
+    check_version(attrs, folder)
+    groups = [folder, *sorted(path.parent for path in folder.glob("results/[!.]*/zarr.json"))]
+    arrays = [(group, path, array) for group in groups for path, array in _arrays(group)]
+    files = [(group, path, array, index) for group, path, array in arrays for index in _grid(array)]
+    digests = _Digests(folder, attrs["layers"])
+    damages = []
+    for done, (group, path, array, index) in enumerate(files, 1):
+        region = _region(array, index)
+        shown = f"{group.relative_to(folder)}/{path}" if group != folder else path
+        if not (group / path / ".".join(["c", *map(str, index)])).is_file():
+            found = [(region, "the chunk file is missing")]
+        else:
+            found = list(_compare(array, region, digests.of(path) if group == folder else None))
+        damages += [Damage(folder.name, shown, *_labels(group, array, part), reason) for part, reason in found]
+        progress(done, len(files))
+    return damages + _check_state(folder, attrs)
+
+
+def _arrays(group: Path) -> list[tuple[str, "zarr.Array[Any]"]]:
+    with codec_pipeline():
+        opened = zarr.open_group(group, mode="r", use_consolidated=True)
+        return [(path, node) for path, node in opened.members(max_depth=None) if isinstance(node, zarr.Array)]
+
+
+def _grid(array: "zarr.Array[Any]") -> Iterator[tuple[int, ...]]:
+    steps = array.shards or array.chunks
+    counts = (-(-length // step) for length, step in zip(array.shape, steps, strict=True))
+    return itertools.product(*map(range, counts))
+
+
+def _region(array: "zarr.Array[Any]", index: tuple[int, ...]) -> _Region:
+    steps = array.shards or array.chunks
+    return tuple(
+        slice(place * step, min((place + 1) * step, length))
+        for place, step, length in zip(index, steps, array.shape, strict=True)
+    )
+
+
+def _compare(array: "zarr.Array[Any]", region: _Region, expected: NDArray[Any] | None) -> Iterator[tuple[_Region, str]]:
+    """Name the parts of a shard that cannot be read, or whose digests differ."""
+    try:
+        values = np.asarray(array[region])
+    except (RuntimeError, ValueError, OSError) as error:
+        step = array.chunks[0]
+        if region[0].stop - region[0].start <= step:
+            yield region, f"the chunk cannot be decoded ({error})"
+            return
+        for start in range(region[0].start, region[0].stop, step):
+            part = slice(start, min(start + step, region[0].stop))
+            yield from _compare(array, (part, *region[1:]), expected)
+        return
+    if expected is None:
+        return
+    for epoch, seed in itertools.product(*(range(part.start, part.stop) for part in region[:2])):
+        if digest(values[epoch - region[0].start, seed - region[1].start]) != expected[epoch, seed]:
+            cell = (slice(epoch, epoch + 1), slice(seed, seed + 1), *region[2:])
+            yield cell, "the activations differ from their digest"
+
+
+class _Digests:
+    """The digests of each layer's activations, (epoch, seed); none where they cannot be read."""
+
+    def __init__(self, folder: Path, layers: list[str]) -> None:
+        self._layers = layers
+        try:
+            self._values = np.asarray(dict(_arrays(folder))["digest/crc32c"])
+        except (RuntimeError, ValueError, OSError):
+            self._values = None  # reported as damage of its own
+
+    def of(self, path: str) -> NDArray[Any] | None:
+        group, _, layer = path.rpartition("/")
+        if self._values is None or group != "activations":
+            return None
+        return self._values[:, :, self._layers.index(layer)]
+
+
+def _labels(group: Path, array: "zarr.Array[Any]", region: _Region) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Epochs and seeds of a region, by their coordinates; by their places where a coordinate itself is damaged."""
+    coordinates = dict(_arrays(group))
+    labels = []
+    for dimension in ("epoch", "seed"):
+        names = array.metadata.dimension_names or ()
+        if dimension not in names:
+            labels.append(())
+            continue
+        part = region[names.index(dimension)]
+        try:
+            labels.append(tuple(int(value) for value in np.asarray(coordinates[dimension][part])))
+        except (RuntimeError, ValueError, OSError):
+            labels.append(tuple(range(part.start, part.stop)))
+    return labels[0], labels[1]
+
+
+def _check_state(folder: Path, attrs: dict[str, Any]) -> list[Damage]:
+    commit = attrs["commit"]
+    if "state" not in commit:
+        return []
+    try:
+        read_state(folder / commit["state"], commit["state_crc32c"])
+    except CorruptionError as error:
+        return [Damage(folder.name, commit["state"], (), (), str(error))]
+    return []

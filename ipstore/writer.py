@@ -1,0 +1,341 @@
+"""Writing a run: blocks in, commits out; and the thread that does it beside the training."""
+
+import os
+import queue
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ipstore.block import Block
+from ipstore.durable import Lease
+from ipstore.errors import IpstoreError, RunExistsError, StoreWriteError
+from ipstore.format import FORMAT, FORMAT_VERSION, check_store, check_version, make_store
+from ipstore.group import GrowingGroup, read_document, utc_now
+from ipstore.plan import RunPlan, require_space
+from ipstore.schema import check_name
+from ipstore.state import read_state, write_state
+
+__all__ = ["BackgroundWriter", "RunWriter", "Status"]
+
+Status = Literal["running", "interrupted", "finished"]
+
+
+class RunWriter:
+    """The one writer of a run.
+
+    Blocks of different seeds may come in any order; a commit covers a shard of epochs that all seeds have.
+
+    Attributes
+    ----------
+    path : Path
+        The run's group.
+    attrs : dict
+        The run's attributes.
+    """
+
+    def __init__(self, group: GrowingGroup) -> None:
+        self._group = group
+        self.path = group.folder
+        self.attrs = group.attrs
+        self._seeds: list[int] = group.attrs["seeds"]
+        self._progress = np.full(len(self._seeds), group.epochs)
+        self._windows: dict[int, _Window] = {}
+
+    @classmethod
+    def create(cls, store: str | Path, run: str, plan: RunPlan, epochs: int, *, overwrite: bool = False) -> "RunWriter":
+        """Create a run, and the store where there is none yet.
+
+        Parameters
+        ----------
+        store : str or Path
+        run : str
+        plan : RunPlan
+        epochs : int
+            Epochs that will be captured: what the free space is compared with.
+        overwrite : bool
+            Whether a run of that name may be removed first.
+
+        Raises
+        ------
+        RunExistsError, RunLockedError, SpaceError, NotAStoreError, FormatVersionError, StoreWriteError
+        """
+        folder = Path(store) / check_name("run", run)
+        try:
+            make_store(Path(store))
+            if folder.exists() and not overwrite:
+                raise RunExistsError(
+                    f"run {run!r} exists already in {str(store)!r}: continue it with --resume, replace it with "
+                    "--overwrite, or choose another name"
+                )
+            require_space(plan, epochs, shutil.disk_usage(store).free + _disk_use(folder))
+            if folder.exists():
+                _remove_run(folder)
+            attrs = {
+                "format": FORMAT,
+                "format_version": FORMAT_VERSION,
+                "status": "running",
+                "created_at": utc_now(),
+                "level": plan.level,
+                "layers": list(plan.layers),
+                "seeds": list(plan.seeds),
+                "diverged": {},
+                **plan.attrs,
+            }
+            group = GrowingGroup.create(
+                folder,
+                plan.arrays,
+                [*plan.coordinates, *plan.probe],
+                attrs,
+                shard_epochs=plan.shard_epochs,
+                group_attrs={"activations": {"layers": list(plan.layers)}},
+            )
+        except OSError as error:
+            if isinstance(error, IpstoreError):
+                raise
+            raise StoreWriteError(error.errno, f"cannot create run {run!r} in {str(store)!r}: {error}") from error
+        return cls(group)
+
+    @classmethod
+    def resume(cls, store: str | Path, run: str) -> "RunWriter":
+        """Open a run to continue it from its last commit.
+
+        Raises
+        ------
+        StoreNotFoundError, RunLockedError, FormatVersionError, NotAStoreError, StoreWriteError
+        """
+        check_store(Path(store))
+        folder = Path(store) / check_name("run", run)
+        try:
+            check_version(read_document(folder)["attributes"], folder)
+            return cls(GrowingGroup.resume(folder))
+        except PermissionError as error:
+            raise StoreWriteError(error.errno, f"cannot continue run {run!r} in {str(store)!r}: {error}") from error
+
+    @property
+    def epochs(self) -> int:
+        """Number of committed epochs along ``epoch``."""
+        return self._group.epochs
+
+    @property
+    def last_epoch(self) -> int | None:
+        """Completed epochs at the last commit; None before the first."""
+        if not self.epochs:
+            return None
+        return int(self._group.read("epoch", slice(self.epochs - 1, self.epochs))[0])
+
+    @property
+    def shard_epochs(self) -> int:
+        """Epochs per shard: what a whole block holds."""
+        return self._group.shard_epochs("epoch")
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Give the resume state at the last commit, each array (seed, ...); empty before the first.
+
+        Raises
+        ------
+        CorruptionError
+        """
+        commit = self.attrs["commit"]
+        if "state" not in commit:
+            return {}
+        return read_state(self.path / commit["state"], commit["state_crc32c"])
+
+    def write(self, block: Block) -> bool:
+        """Write a block, then commit if it completes a shard of epochs for all seeds.
+
+        Parameters
+        ----------
+        block : Block
+            Beginning where the last block of its seeds ended, within one shard.
+
+        Returns
+        -------
+        bool
+            Whether something was committed.
+
+        Raises
+        ------
+        StoreWriteError
+            The last commit stands, and the run can be resumed from it.
+        """
+        count = len(block.epochs)
+        if (self._progress[block.seeds] != block.start).any():
+            raise ValueError(f"a block from {block.start} does not follow epochs {self._progress[block.seeds]}")
+        first = block.start // self.shard_epochs * self.shard_epochs
+        try:
+            try:
+                self._take(block, self._windows.setdefault(first, _Window(max(first, self.epochs))))
+            finally:
+                block.release()
+            if self._progress.min() < first + self.shard_epochs:
+                return False
+            self._commit(first)
+        except (OSError, RuntimeError) as error:  # zarrs reports a failed write as a RuntimeError
+            raise self._failure(error) from error
+        return True
+
+    def finish(self, status: Status) -> None:
+        """Commit what all seeds have reached, and say how the run ended.
+
+        Parameters
+        ----------
+        status : {"running", "interrupted", "finished"}
+
+        Raises
+        ------
+        StoreWriteError
+        """
+        self.attrs["status"] = status
+        reached = int(self._progress.min())
+        first = self.epochs // self.shard_epochs * self.shard_epochs
+        try:
+            if reached > self.epochs and reached == int(self._progress.max()):
+                self._commit(first)
+            else:
+                self._group.publish(self.epochs, self._state_record())
+        except (OSError, RuntimeError) as error:
+            raise self._failure(error) from error
+
+    def close(self) -> None:
+        """Give the lease back."""
+        self._group.close()
+
+    def _take(self, block: Block, window: "_Window") -> None:
+        count = len(block.epochs)
+        block.take_digests(self.attrs["layers"])
+        for path, values in block.arrays.items():
+            if self._group.is_per_seed(path):
+                self._group.write(path, block.start, values[:count], block.seeds)
+            else:
+                window.add(path, values[:count], block.seeds, len(self._progress))
+        window.epochs = list(block.epochs)
+        for name, state in block.state.items():
+            window.add_state(name, state, block.seeds, len(self._progress))
+        self._progress[block.seeds] += count
+
+    def _commit(self, first: int) -> None:
+        window = self._windows.pop(first)
+        self._group.write("epoch", window.start, np.array(window.epochs, np.int64))
+        for path, values in window.arrays.items():
+            self._group.write(path, window.start, values)
+        self._note_diverged(window)
+        sequence = int(self.attrs["commit"]["sequence"]) + 1
+        before = self.attrs["commit"].get("state")
+        record: dict[str, Any] = {}
+        if window.state:
+            (self.path / "state").mkdir(exist_ok=True)
+            name = f"state/{sequence}.safetensors"
+            record = {"state": name, "state_crc32c": write_state(self.path / name, window.state)}
+        self._group.publish(window.start + len(window.epochs), record)
+        if before and before != record.get("state"):
+            (self.path / before).unlink(missing_ok=True)
+
+    def _state_record(self) -> dict[str, Any]:
+        commit = self.attrs["commit"]
+        return {key: commit[key] for key in ("state", "state_crc32c") if key in commit}
+
+    def _note_diverged(self, window: "_Window") -> None:
+        """Record the first epoch at which a seed's training loss was not a number."""
+        loss = window.arrays.get("training/loss")
+        if loss is None:
+            return
+        lost = ~np.isfinite(loss[:, :, 0])
+        for seed in np.flatnonzero(lost.any(axis=0)):
+            self.attrs["diverged"].setdefault(str(self._seeds[seed]), window.epochs[int(lost[:, seed].argmax())])
+
+    def _failure(self, error: Exception) -> StoreWriteError:
+        stands = f"it stands as committed, to epoch {self.last_epoch}" if self.epochs else "nothing was committed yet"
+        return StoreWriteError(
+            getattr(error, "errno", None),
+            f"writing run {self.path.name!r} failed: {error}; {stands}. Mend the cause, then continue it with --resume",
+        )
+
+
+class _Window:
+    """The small arrays of one shard of epochs, gathered until every seed has come."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.epochs: list[int] = []
+        self.arrays: dict[str, NDArray[Any]] = {}
+        self.state: dict[str, NDArray[Any]] = {}
+
+    def add(self, path: str, values: NDArray[Any], seeds: slice, total: int) -> None:
+        shape = (len(values), total, *values.shape[2:])
+        self.arrays.setdefault(path, np.empty(shape, values.dtype))[:, seeds] = values
+
+    def add_state(self, name: str, values: NDArray[Any], seeds: slice, total: int) -> None:
+        self.state.setdefault(name, np.empty((total, *values.shape[1:]), values.dtype))[seeds] = values
+
+
+class BackgroundWriter:
+    """A thread that writes blocks while the next ones are trained.
+
+    Parameters
+    ----------
+    writer : RunWriter
+    on_commit : callable
+        Called in the thread after each commit.
+    """
+
+    def __init__(self, writer: RunWriter, on_commit: Callable[[], None]) -> None:
+        self._writer = writer
+        self._on_commit = on_commit
+        self._blocks: queue.SimpleQueue[Block | None] = queue.SimpleQueue()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="ipstore-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, block: Block) -> None:
+        """Hand a block over; its memory comes back through ``block.release``.
+
+        The number of blocks that their maker owns bounds what waits here.
+
+        Raises
+        ------
+        StoreWriteError
+            What the thread met since the last call.
+        """
+        self.check()
+        self._blocks.put(block)
+
+    def check(self) -> None:
+        """Raise what the thread met, if anything."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def close(self) -> None:
+        """Wait until everything handed over is written; raise what the thread met."""
+        self._blocks.put(None)
+        self._thread.join()
+        self.check()
+
+    def _work(self) -> None:
+        while (block := self._blocks.get()) is not None:
+            if self._error is not None:
+                block.release()  # a trainer that waits for memory comes to its next `put`, and hears of it
+                continue
+            try:
+                if self._writer.write(block):
+                    self._on_commit()
+            except BaseException as error:
+                self._error = error  # raised in the training loop, by `check`
+
+
+def _remove_run(folder: Path) -> None:
+    """Remove a run that nobody writes; first out of sight, in one step."""
+    lease = Lease(folder)
+    doomed = folder.with_name(f".{folder.name}.{os.getpid()}.removed")
+    os.rename(folder, doomed)
+    shutil.rmtree(doomed)
+    lease.release()
+
+
+def _disk_use(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
