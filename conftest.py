@@ -12,7 +12,8 @@ text
     Output or a drawing: shown.
 console
     What cannot run inside the tests, one command a line after ``$``: ``make`` (dry-run against our Makefile),
-    ``.ci/run``, ``git clone``, ``cd``, ``pip install``. Any other command belongs in a bash block and its output in a text block.
+    ``.ci/run``, ``cd``, ``git clone``, ``pip install``. Any other command belongs in a bash block, and its
+    output in a text block.
 
 The blocks of one document run in one temporary working directory, in order, so a later block can analyse what
 an earlier one captured. A Python warning is an error in all of them.

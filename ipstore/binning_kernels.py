@@ -1,6 +1,6 @@
-"""Compiled loops of `ipstore.binning`; apart from it because importing numba costs half a second.
+"""Compiled loop of `ipstore.binning`; apart from it because importing numba costs half a second.
 
-They compile on first use and stay compiled on disk; none of them holds the GIL.
+It compiles on first use, stays compiled on disk, and does not hold the GIL.
 """
 
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-__all__ = ["encode_equal", "encode_search"]
+__all__ = ["encode_equal"]
 
 # The fast loop is abandoned for the exact one in pieces of this many values, which stay in the first-level cache.
 _PIECE = 1024
@@ -65,40 +65,3 @@ def encode_equal(x: Any, thresholds: Any, grid: Any, missing: Any, out: Any, non
                 while value < edges[code]:
                     code -= 1
                 codes[i] = code
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def encode_search(x: Any, thresholds: Any, missing: Any, out: Any, nonfinite: Any) -> None:
-    """Codes of `x` between any edges, by bisection.
-
-    Parameters
-    ----------
-    x : (cell, sample, unit) float32 or float64
-    thresholds : (cell, 1 or unit, bins + 1), dtype of `x`
-        As `ipstore.binning.thresholds` gives them.
-    missing : int
-        The code of NaN.
-    out : (cell, sample, unit) integer
-    nonfinite : (cell,) int64
-        How many values are NaN or infinite.
-    """
-    cells, samples, units = x.shape
-    for cell in range(cells):
-        nonfinite[cell] = 0
-        for sample in range(samples):
-            for unit in range(units):
-                value = x[cell, sample, unit]
-                if not np.isfinite(value):
-                    nonfinite[cell] += 1
-                if np.isnan(value):
-                    out[cell, sample, unit] = missing
-                    continue
-                edges = thresholds[cell, min(unit, thresholds.shape[1] - 1)]
-                below, above = 0, edges.size - 1
-                while above - below > 1:
-                    middle = (below + above) // 2
-                    if value >= edges[middle]:
-                        below = middle
-                    else:
-                        above = middle
-                out[cell, sample, unit] = below

@@ -84,6 +84,7 @@ class RunWriter:
                 "layers": list(plan.layers),
                 "seeds": list(plan.seeds),
                 "diverged": {},
+                **({"binning": plan.binning.to_attrs()} if plan.level == "codes" and plan.binning else {}),
                 **plan.attrs,
             }
             group = GrowingGroup.create(
@@ -97,7 +98,7 @@ class RunWriter:
         except OSError as error:
             if isinstance(error, IpstoreError):
                 raise
-            raise StoreWriteError(error.errno, f"cannot create run {run!r} in {str(store)!r}: {error}") from error
+            raise StoreWriteError(f"cannot create run {run!r} in {str(store)!r}: {error}") from error
         return cls(group)
 
     @classmethod
@@ -114,7 +115,7 @@ class RunWriter:
             check_version(read_document(folder)["attributes"], folder)
             return cls(GrowingGroup.resume(folder))
         except PermissionError as error:
-            raise StoreWriteError(error.errno, f"cannot continue run {run!r} in {str(store)!r}: {error}") from error
+            raise StoreWriteError(f"cannot continue run {run!r} in {str(store)!r}: {error}") from error
 
     @property
     def epochs(self) -> int:
@@ -251,8 +252,7 @@ class RunWriter:
     def _failure(self, error: Exception) -> StoreWriteError:
         stands = f"it stands as committed, to epoch {self.last_epoch}" if self.epochs else "nothing was committed yet"
         return StoreWriteError(
-            getattr(error, "errno", None),
-            f"writing run {self.path.name!r} failed: {error}; {stands}. Mend the cause, then continue it with --resume",
+            f"writing run {self.path.name!r} failed: {error}; {stands}. Mend the cause, then continue it with --resume"
         )
 
 

@@ -1,14 +1,15 @@
-"""The ``zarrs`` codec pipeline, kept from returning bytes that it did not check.
+"""The ``zarrs`` codec pipeline, kept from two things that a store must not do.
 
 zarrs (0.2) verifies the crc32c of a chunk only where it decodes the whole of it. Where a selection takes part of a
 chunk or of a shard, it decodes just that part and skips the checksum: of 60 flipped bits, 59 came back as values.
-Such selections go through zarr-python's own pipeline instead, which reads no more of a shard than it needs and
-checks all it reads.
+And it never writes a chunk of nothing but the fill value, whatever ``array.write_empty_chunks`` says, so that a
+chunk that was lost could not be told from one that was never there. Both cases go through zarr-python's own pipeline.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from zarr.registry import register_pipeline
 from zarrs import ZarrsCodecPipeline
 
@@ -16,7 +17,7 @@ __all__ = ["CheckedZarrsPipeline"]
 
 
 class CheckedZarrsPipeline(ZarrsCodecPipeline):
-    """zarrs for whole chunks, zarr-python for parts of them."""
+    """zarrs for whole chunks of data, zarr-python for all else."""
 
     async def read(self, batch_info: Iterable[Any], out: Any, drop_axes: tuple[int, ...] = ()) -> None:
         """Read a batch of chunks into `out`, every byte of them checked."""
@@ -25,8 +26,19 @@ class CheckedZarrsPipeline(ZarrsCodecPipeline):
         if whole:
             await super().read(whole, out, drop_axes)
         if len(whole) < len(batch):
-            assert self.python_impl is not None
             await self.python_impl.read([chunk for chunk in batch if not _is_whole(chunk)], out, drop_axes)
+
+    async def write(self, batch_info: Iterable[Any], value: Any, drop_axes: tuple[int, ...] = ()) -> None:
+        """Write a batch of chunks, also those of nothing but the fill value."""
+        batch = list(batch_info)
+        values = value.as_ndarray_like()
+        empty = [_begins_as_fill(chunk, values) for chunk in batch]
+        if not all(empty):
+            filled = [chunk for chunk, is_empty in zip(batch, empty, strict=True) if not is_empty]
+            await super().write(filled, value, drop_axes)
+        if any(empty):
+            emptied = [chunk for chunk, is_empty in zip(batch, empty, strict=True) if is_empty]
+            await self.python_impl.write(emptied, value, drop_axes)
 
 
 def _is_whole(chunk: Any) -> bool:
@@ -35,6 +47,13 @@ def _is_whole(chunk: Any) -> bool:
         isinstance(part, slice) and part.indices(length) == (0, length, 1)
         for part, length in zip(selection, spec.shape, strict=True)
     )
+
+
+def _begins_as_fill(chunk: Any, values: Any) -> bool:
+    """Whether the chunk's first value is the fill value: the cheap half of asking whether all are."""
+    _, spec, _, selection, _ = chunk
+    first = np.asarray(values[selection] if values.shape else values).flat[0]
+    return bool(first == spec.fill_value or (first != first and spec.fill_value != spec.fill_value))
 
 
 register_pipeline(CheckedZarrsPipeline)

@@ -1,15 +1,15 @@
 """The arrays that an ensemble computes with: NumPy on the CPU, PyTorch on a device, one code for both.
 
-The two libraries share names and ``out=`` for all that is needed here (matmul, multiply, tanh, ...). NumPy is the
-CPU's because it is the faster by far at this size: 0.4 ns per tanh where ``torch.tanh`` takes 2.6, and two to five
-times faster batched products of matrices of ten rows (NumPy 2.4 with OpenBLAS against PyTorch 2.13 with MKL, AMD
-Zen 4). Tensors and arrays share memory, so nothing is copied in between.
+The two libraries share names and ``out=`` for all that is needed here (matmul, multiply, tanh, ...). NumPy is
+the CPU's because it is the faster by far at this size: 0.4 ns per tanh where ``torch.tanh`` takes 2.6, and
+two to five times faster batched products of matrices of ten rows (NumPy 2.4 with OpenBLAS against PyTorch
+2.13 with MKL, AMD Zen 4). Tensors and arrays share memory, so nothing is copied in between.
 
-A seed's numbers must not depend on the ensemble around it. In the kernels below vector and scalar code may differ
-in the last bit, and which of them computes a value depends on where it lies. Hence three rules: rows of samples
-are padded to `ALIGNMENT`, so that every seed's block begins on a cache line and vectors never straddle two seeds;
-sums of products are taken by matmul alone, seed by seed; anything else is one correctly rounded operation at a
-time (+, -, *, /, sqrt), never a fused one.
+A seed's numbers must not depend on the ensemble around it. In the kernels below vector and scalar code may
+differ in the last bit, and which of them computes a value depends on where it lies. Hence three rules: rows
+of samples are padded to `ALIGNMENT`, so that every seed's block begins on a cache line and vectors never
+straddle two seeds; sums of products are taken by matmul alone, seed by seed; anything else is one correctly
+rounded operation at a time (+, -, *, /, sqrt), never a fused one.
 """
 
 from types import ModuleType

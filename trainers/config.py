@@ -10,7 +10,7 @@ from ipstore.errors import ParameterError, UnknownNameError
 
 __all__ = ["ActivationName", "InitName", "OptimizerName", "TrainConfig"]
 
-ActivationName = Literal["tanh", "relu", "sigmoid", "linear"]
+ActivationName = Literal["tanh", "hard_tanh", "relu", "sigmoid", "linear"]
 OptimizerName = Literal["sgd", "adam"]
 InitName = Literal["truncated_normal", "xavier_uniform", "kaiming_normal"]
 
@@ -25,7 +25,7 @@ class TrainConfig:
     ----------
     hidden : tuple of int
         Widths of the hidden layers; may be empty.
-    activation : {"tanh", "relu", "sigmoid", "linear"}
+    activation : {"tanh", "hard_tanh", "relu", "sigmoid", "linear"}
         Of the hidden layers.
     optimizer : {"sgd", "adam"}
         Adam with beta 0.9 and 0.999 and epsilon 1e-8 (Kingma & Ba 2015).
@@ -36,8 +36,9 @@ class TrainConfig:
     train_fraction : float
         Share of the samples that is trained on, in (0, 1].
     init : {"truncated_normal", "xavier_uniform", "kaiming_normal"}
-        Of the weights; biases start at 0. Truncated normal has standard deviation 1/sqrt(fan_in) and is cut at twice
-        that (the paper's). Kaiming takes the gain of ReLU, or of the activation where PyTorch knows one.
+        Of the weights; biases start at 0. Truncated normal has standard deviation 1/sqrt(fan_in) and is cut
+        at twice that (the paper's). Kaiming takes the gain of ReLU, or of the activation where PyTorch knows
+        one.
     epochs : int
         Epochs to train in all, 0 or more.
 
@@ -50,7 +51,7 @@ class TrainConfig:
     """
 
     hidden: tuple[int, ...] = (10, 7, 5, 4, 3)
-    activation: ActivationName = Literal["tanh", "relu", "sigmoid", "linear"]
+    activation: ActivationName = "tanh"
     optimizer: OptimizerName = "sgd"
     learning_rate: float = 0.2
     batch_size: int | None = 512
@@ -59,9 +60,7 @@ class TrainConfig:
     epochs: int = 2000
 
     def __post_init__(self) -> None:
-        if isinstance(self.hidden, str) or not isinstance(self.hidden, Iterable):
-            raise ParameterError(f"hidden must list the widths of the hidden layers but got {self.hidden!r}")
-        object.__setattr__(self, "hidden", tuple(_integer("each width in hidden", w, 1) for w in self.hidden))
+        object.__setattr__(self, "hidden", _widths(self.hidden))
         object.__setattr__(self, "epochs", _integer("epochs", self.epochs, 0))
         if self.batch_size is not None:
             object.__setattr__(self, "batch_size", _integer("batch_size", self.batch_size, 1))
@@ -95,6 +94,12 @@ class TrainConfig:
             if key not in known:
                 raise UnknownNameError("training parameter", key, known)
         return cls(**values)
+
+
+def _widths(value: Any) -> tuple[int, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ParameterError(f"hidden must list the widths of the hidden layers but got {value!r}")
+    return tuple(_integer("each width in hidden", width, 1) for width in value)
 
 
 def _integer(what: str, value: Any, least: int) -> int:

@@ -1,4 +1,4 @@
-"""Compiled loops of `binned`: hash and count the distinct rows of codes.
+"""Compiled loops of `binned`: bins of any edges and unbounded bins; hash and count the distinct rows of codes.
 
 They compile on first use, stay compiled on disk, and do not hold the GIL.
 """
@@ -8,11 +8,80 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-__all__ = ["information"]
+__all__ = ["encode_search", "encode_width", "information"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: Fibonacci hashing, Knuth 6.4
 _ODD = np.uint64(0xD6E8FEB86659FD93)  # the multiplier of Mulvey's "rrmxmx" family of 64-bit mixers
 _HALF = np.uint64(32)
+_PIECE = 1024
+_MOST = 2.0**30
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+def encode_search(x: Any, thresholds: Any, out: Any) -> None:
+    """Codes of `x` between any edges, by bisection.
+
+    Parameters
+    ----------
+    x : (row, value) float32 or float64, without NaN
+    thresholds : (row, bins + 1), dtype of `x`
+        As `ipstore.binning.thresholds` gives them.
+    out : (row, value) integer
+    """
+    for row in range(x.shape[0]):
+        edges = thresholds[row]
+        for i in range(x.shape[1]):
+            below, above = 0, edges.size - 1
+            while above - below > 1:
+                middle = (below + above) // 2
+                if x[row, i] >= edges[middle]:
+                    below = middle
+                else:
+                    above = middle
+            out[row, i] = below
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+def encode_width(x: Any, width: float, out: Any, refused: Any) -> None:
+    """Codes of the unbounded bins [k width, (k + 1) width): k, less the smallest k of the row.
+
+    Parameters
+    ----------
+    x : (row, value) float32 or float64
+    width : float
+    out : (row, value) int32
+    refused : (row,) bool
+        Whether a value is NaN, infinite, or 2^30 bins or more from 0.
+    """
+    for row in range(x.shape[0]):
+        refused[row] = False
+        smallest = np.int32(2**30)
+        for start in range(0, x.shape[1], _PIECE):
+            values = x[row, start : start + _PIECE]
+            codes = out[row, start : start + _PIECE]
+            unsure = False
+            # As in ipstore.binning_kernels.encode_equal: vector code here, exact code for what lies at an edge.
+            for i in range(values.size):
+                position = values[i] / width
+                floor = np.floor(position)
+                codes[i] = np.int32(min(max(floor, -_MOST), _MOST))
+                slack = abs(position) * 4e-16
+                within = position - floor
+                edge = (within <= slack) | (within >= 1.0 - slack)
+                unsure |= (edge & (values[i] != 0)) | (not abs(position) < _MOST)
+            if unsure:
+                for i in range(values.size):
+                    value = np.float64(values[i])
+                    if not abs(value / width) < _MOST:
+                        refused[row] = True
+                        codes[i] = 0
+                        continue
+                    rest = np.fmod(value, width)  # exact, and so is what follows
+                    codes[i] = np.int32(np.rint((value - rest) / width)) - np.int32(rest < 0)
+            for i in range(values.size):
+                smallest = min(smallest, codes[i])
+        for i in range(x.shape[1]):
+            out[row, i] -= smallest
 
 
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]  # numba ships no types

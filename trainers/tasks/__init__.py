@@ -1,6 +1,7 @@
 """Tasks: data with a known joint distribution of input and label.
 
-To add one, write a factory that returns a `Task` in a file of its own here, and register it in one line of `_TASKS`.
+To add one, write a factory that returns a `Task` in a file of its own here, and register it in one line of
+`_TASKS`.
 """
 
 import inspect
@@ -62,7 +63,9 @@ def load(name: str, **params: Any) -> Task:
         ) from error
     task = factory(**params)
     if not isinstance(task, Task):
-        raise ParameterError(f"{name!r} returned a {type(task).__name__}; a task factory returns a {Task.__name__}")
+        raise ParameterError(
+            f"{name!r} returned a {type(task).__name__}; a task factory returns a {Task.__name__}"
+        )
     return replace(task, name=name, params=params)
 
 
@@ -75,5 +78,7 @@ def _factory(name: str) -> Callable[..., Any]:
     except (ModuleNotFoundError, AttributeError, ValueError) as error:
         raise UnknownNameError("task", name, [*_TASKS, "module:factory"]) from error
     if not callable(found):
-        raise ParameterError(f"{name!r} is a {type(found).__name__}; a task factory is a function that returns a Task")
+        raise ParameterError(
+            f"{name!r} is a {type(found).__name__}; a task factory is a function that returns a Task"
+        )
     return found

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import rel_entr
 
 from ipstore.errors import ParameterError
-from ipstore.trainers.randomness import Purpose, permutation
+from ipstore.trainers.randomness import Purpose, shuffle
 
 __all__ = ["Task", "mutual_information"]
 
@@ -25,7 +25,8 @@ def mutual_information(p_x: NDArray[np.float64], p_y_given_x: NDArray[np.float64
 class Task:
     """Samples with the joint distribution p(x, y) that they stand for.
 
-    The arrays are copied, converted and made read-only. A factory gives the four arrays; `load` adds name and params.
+    The arrays are copied, converted and made read-only. A factory gives the four arrays; `load` adds name and
+    params.
 
     Parameters
     ----------
@@ -45,8 +46,8 @@ class Task:
     Raises
     ------
     ParameterError
-        If shapes disagree, a value is not finite, probabilities are negative or do not sum to one, there is only
-        one class, or one id stands for different inputs.
+        If shapes disagree, a value is not finite, probabilities are negative or do not sum to one, there is
+        only one class, or one id stands for different inputs.
     """
 
     x: NDArray[np.float32]
@@ -64,11 +65,18 @@ class Task:
             object.__setattr__(self, key, array)
         shapes = {key: getattr(self, key).shape for key in dtypes}
         n = len(self.x) if self.x.ndim else 0
-        if n == 0 or self.x.ndim != 2 or self.p_y_given_x.ndim != 2 or self.p_x.shape != (n,) \
-                or self.p_y_given_x.shape[0] != n or self.x_id.shape != (n,) or self.x.shape[1] == 0:
+        if (
+            n == 0
+            or self.x.ndim != 2
+            or self.p_y_given_x.ndim != 2
+            or self.p_x.shape != (n,)
+            or self.p_y_given_x.shape[0] != n
+            or self.x_id.shape != (n,)
+            or self.x.shape[1] == 0
+        ):
             raise ParameterError(
-                "a task needs x (sample, feature), p_x (sample,), p_y_given_x (sample, class) and x_id (sample,) "
-                f"with equal numbers of samples but got shapes {shapes}"
+                "a task needs x (sample, feature), p_x (sample,), p_y_given_x (sample, class) and "
+                f"x_id (sample,) with equal numbers of samples but got shapes {shapes}"
             )
         if self.p_y_given_x.shape[1] < 2:
             raise ParameterError("p_y_given_x has one class only; a task needs at least two")
@@ -79,21 +87,21 @@ class Task:
             worst = np.abs(p.sum(axis=-1) - 1).max()
             if (p < 0).any() or worst > 1e-9:
                 raise ParameterError(
-                    f"{key} must be non-negative and sum to 1, but the smallest value is {p.min():.3g} and the sum is "
-                    f"off by up to {worst:.3g}"
+                    f"{key} must be non-negative and sum to 1, but the smallest value is {p.min():.3g} and "
+                    f"the sum is off by up to {worst:.3g}"
                 )
         _, first, inverse = np.unique(self.x_id, return_index=True, return_inverse=True)
         differing = np.flatnonzero((self.x != self.x[first[inverse]]).any(axis=1))
         if differing.size:
             raise ParameterError(
-                f"x_id {self.x_id[differing[0]]} stands for different inputs (sample {differing[0]} and sample "
-                f"{first[inverse[differing[0]]]}); equal ids mean equal inputs"
+                f"x_id {self.x_id[differing[0]]} stands for different inputs (samples "
+                f"{first[inverse[differing[0]]]} and {differing[0]}); equal ids mean equal inputs"
             )
 
     @cached_property
     def y(self) -> NDArray[np.int64]:
         """The most probable class of each sample, (sample,) int64: what networks are trained on."""
-        y = self.p_y_given_x.argmax(axis=1)
+        y: NDArray[np.int64] = self.p_y_given_x.argmax(axis=1)
         y.setflags(write=False)
         return y
 
@@ -133,8 +141,11 @@ class Task:
         n_train = round(fraction * n)
         if n_train == 0:
             raise ParameterError(
-                f"a train fraction of {fraction!r} leaves none of the {n} samples to train on; take at least {1 / n:.3g}"
+                f"a train fraction of {fraction!r} leaves none of the {n} samples to train on; "
+                f"take at least {1 / n:.3g}"
             )
+        order = np.arange(n)
+        shuffle(order, seed, Purpose.SPLIT)
         mask = np.zeros(n, np.bool_)
-        mask[permutation(n, seed, Purpose.SPLIT)[:n_train]] = True
+        mask[order[:n_train]] = True
         return mask

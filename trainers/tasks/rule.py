@@ -1,12 +1,12 @@
 """The rule of Shwartz-Ziv & Tishby 2017: a rotation-invariant function of twelve points on a sphere.
 
-The twelve inputs say which vertices of an icosahedron are occupied. Of a pattern x the rule sees the norms of the
-l=0 and l=1 parts of its spherical power spectrum,
+The twelve inputs say which vertices of an icosahedron are occupied. Of a pattern x the rule sees the norms of
+the l=0 and l=1 parts of its spherical power spectrum,
 
     f(x) = n + || sum_i x_i v_i ||,    n = sum_i x_i,
 
-with unit vertices v_i, and the label is 1 where f exceeds a threshold. This reproduces the table that the authors
-published with their code bit for bit (the tests hold its SHA-256).
+with unit vertices v_i, and the label is 1 where f exceeds a threshold. This reproduces the table that the
+authors published with their code bit for bit (the tests hold its SHA-256).
 """
 
 import numpy as np
@@ -25,8 +25,9 @@ THRESHOLD = 7.632
 _GOLDEN = (1 + 5**0.5) / 2
 # In the column order of the authors' table; times 1 / sqrt(1 + golden**2) they lie on the unit sphere.
 _VERTICES = np.array([
-    (0, 1, _GOLDEN), (1, _GOLDEN, 0), (0, 1, -_GOLDEN), (-1, _GOLDEN, 0), (_GOLDEN, 0, -1), (0, -1, _GOLDEN),
-    (1, -_GOLDEN, 0), (-1, -_GOLDEN, 0), (-_GOLDEN, 0, -1), (0, -1, -_GOLDEN), (-_GOLDEN, 0, 1), (_GOLDEN, 0, 1),
+    (0, 1, _GOLDEN), (1, _GOLDEN, 0), (0, 1, -_GOLDEN), (-1, _GOLDEN, 0),
+    (_GOLDEN, 0, -1), (0, -1, _GOLDEN), (1, -_GOLDEN, 0), (-1, -_GOLDEN, 0),
+    (-_GOLDEN, 0, -1), (0, -1, -_GOLDEN), (-_GOLDEN, 0, 1), (_GOLDEN, 0, 1),
 ])  # fmt: skip
 
 
@@ -52,12 +53,13 @@ def pair_counts(x: NDArray[np.integer]) -> NDArray[np.int64]:
 def power(x: NDArray[np.integer]) -> NDArray[np.float64]:
     """f(x) of patterns, (sample, 12) of 0 and 1 -> (sample,).
 
-    The squared norm is a sum of cosines over pairs, n + 2 (neighbours - next neighbours) / sqrt(5) - 2 antipodes.
-    Taken from the integer counts, f is the same to the last bit for all patterns of an orbit, which summing vectors
-    would not give.
+    The squared norm is a sum of cosines over pairs, n + 2 (neighbours - next neighbours) / sqrt(5) - 2
+    antipodes. Taken from the integer counts, f is the same to the last bit for all patterns of an orbit,
+    which summing vectors would not give.
     """
     n, neighbours, next_neighbours, antipodes = pair_counts(x).T
-    return n + np.sqrt((n - 2 * antipodes) + 2 * (neighbours - next_neighbours) / 5**0.5)
+    f: NDArray[np.float64] = n + np.sqrt((n - 2 * antipodes) + 2 * (neighbours - next_neighbours) / 5**0.5)
+    return f
 
 
 def rule(information: float | None = None, signed: bool = False) -> Task:
@@ -68,9 +70,9 @@ def rule(information: float | None = None, signed: bool = False) -> Task:
     Parameters
     ----------
     information : float, optional
-        I(X;Y) in bits, in (0, 0.99916). The labels are then stochastic,
-        ``p(y=1|x) = sigmoid(gamma (f(x) - threshold))`` with the gamma that gives this information. The paper used
-        0.99 (gamma 54.478). None gives the deterministic labels, whose information is 0.99916 bits.
+        I(X;Y) in bits, in (0, 0.99916). The labels are then stochastic, ``p(y=1|x) = sigmoid(gamma (f(x) -
+        threshold))`` with the gamma that gives this information. The paper used 0.99 (gamma 54.478). None
+        gives the deterministic labels, whose information is 0.99916 bits.
     signed : bool
         Inputs -1 and 1 in place of 0 and 1.
 
@@ -100,10 +102,14 @@ def _solve_gamma(information: float, p_x: NDArray[np.float64], margin: NDArray[n
     def excess(log_gamma: float) -> float:
         return mutual_information(p_x, _soften(np.exp(log_gamma), margin)) - information
 
-    low, high = np.log(1e-6), np.log(1e6)  # I(X;Y) grows with gamma, from 1e-12 bits to that of the hard labels
+    low, high = (
+        np.log(1e-6),
+        np.log(1e6),
+    )  # I(X;Y) grows with gamma, from 1e-12 bits to that of the hard labels
     if not excess(low) < 0 < excess(high):
         limit = mutual_information(p_x, _soften(np.inf, margin))
         raise ParameterError(
-            f"information must lie in (0, {limit:.5f}) bits but got {information!r}; None gives the hard labels, with {limit:.5f}"
+            f"information must lie in (0, {limit:.5f}) bits but got {information!r}; "
+            f"None gives the hard labels, with {limit:.5f}"
         )
     return float(np.exp(brentq(excess, low, high, xtol=1e-14)))

@@ -1,0 +1,83 @@
+"""The accessor ``.ip``: the functions of this package, where the data already lie at hand."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from ipstore.analysis import plane
+from ipstore.analysis.probe import Probe
+
+__all__ = ["ActivationAccessor", "LayersAccessor", "RunAccessor"]
+
+
+@xr.register_datatree_accessor("ip")
+class RunAccessor:
+    """``run.ip`` on a `xarray.DataTree` that ``ipstore.open(store, run=name)`` gave."""
+
+    def __init__(self, run: xr.DataTree) -> None:
+        self._run = run
+
+    def information_plane(
+        self, estimator: str = "binned", *, layers: Sequence[str] | None = None, **params: Any
+    ) -> xr.Dataset:
+        """Call `ipstore.analysis.information_plane` on this run."""
+        return plane.information_plane(self._run, estimator, layers=layers, **params)
+
+
+@xr.register_dataset_accessor("ip")
+class LayersAccessor:
+    """``dataset.ip`` on activations: one variable (..., sample, <layer>_unit) per layer."""
+
+    def __init__(self, layers: xr.Dataset) -> None:
+        self._layers = layers
+
+    def estimate(
+        self,
+        estimator: str,
+        p_y_given_x: ArrayLike,
+        x_id: ArrayLike | None = None,
+        p_x: ArrayLike | None = None,
+        **params: Any,
+    ) -> xr.Dataset:
+        """Estimate the information of every layer.
+
+        Parameters are those of `ipstore.analysis.estimators.estimate`.
+
+        Returns
+        -------
+        xarray.Dataset
+            Each quantity of the estimator (..., layer), lazy; NaN where it cannot take the activations.
+        """
+        layers = {str(name): array for name, array in self._layers.data_vars.items()}
+        return plane.information(layers, Probe.of(p_y_given_x, x_id, p_x), estimator, params)
+
+
+@xr.register_dataarray_accessor("ip")
+class ActivationAccessor:
+    """``array.ip`` on the activations of one layer, (..., sample, <layer>_unit)."""
+
+    def __init__(self, activations: xr.DataArray) -> None:
+        self._activations = activations
+
+    def estimate(
+        self,
+        estimator: str,
+        p_y_given_x: ArrayLike,
+        x_id: ArrayLike | None = None,
+        p_x: ArrayLike | None = None,
+        **params: Any,
+    ) -> xr.Dataset:
+        """Estimate the information of this layer.
+
+        Parameters are those of `ipstore.analysis.estimators.estimate`.
+
+        Returns
+        -------
+        xarray.Dataset
+            Each quantity of the estimator (...), lazy; NaN where it cannot take the activations.
+        """
+        layer = {str(self._activations.name): self._activations}
+        probe = Probe.of(p_y_given_x, x_id, p_x)
+        return plane.information(layer, probe, estimator, params).isel(layer=0, drop=True)

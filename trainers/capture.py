@@ -1,0 +1,380 @@
+"""Train an ensemble and stream it into a store: the whole of a capture."""
+
+import os
+import platform
+import queue
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ipstore.binning import Binning
+from ipstore.block import Block, block_bytes
+from ipstore.errors import ParameterError, ResumeError, StoreWriteError
+from ipstore.format import local_path
+from ipstore.levels import Level, check_level
+from ipstore.plan import RunPlan
+from ipstore.reader import open_run
+from ipstore.schema import StaticArray
+from ipstore.trainers.blocks import captured_epochs
+from ipstore.trainers.config import TrainConfig
+from ipstore.trainers.interrupts import Interrupts
+from ipstore.trainers.processes import Job, share_out, worker_blocks
+from ipstore.trainers.tasks.base import Task
+from ipstore.version import __version__
+from ipstore.writer import BackgroundWriter, RunWriter
+
+__all__ = ["DivergedWarning", "Progress", "capture", "plan_run", "resume"]
+
+_BOUNDED = {"tanh": (-1.0, 1.0), "hard_tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
+"""Ranges of activations; the softmax output lies in [0, 1] and shares the bins of the others, as in the paper."""
+
+
+class DivergedWarning(UserWarning):
+    """Seeds whose loss became infinite or NaN; they are kept, and named in the run's attribute ``diverged``."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a capture is.
+
+    Attributes
+    ----------
+    captured, total : int
+        Epochs captured by the slowest seed, and to be captured.
+    committed : int
+        Epochs committed.
+    """
+
+    captured: int
+    total: int
+    committed: int
+
+
+def _ignore(progress: Progress) -> None:
+    pass
+
+
+def plan_run(
+    task: Task,
+    config: TrainConfig,
+    seeds: Sequence[int],
+    level: Level = "full",
+    *,
+    binning: Binning | None = None,
+    every: int = 1,
+    log_spaced: int | None = None,
+    shard_epochs: int | None = None,
+) -> RunPlan:
+    """Say what a capture will write, before anything is written; its parameters are those of `capture`.
+
+    Returns
+    -------
+    RunPlan
+    """
+    if binning is None and config.activation in _BOUNDED:
+        binning = Binning(range=_BOUNDED[config.activation])
+    if level == "codes" and binning is None:
+        raise ParameterError(
+            f"{config.activation} activations have no bound, so level 'codes' needs a binning: give bins and a range, "
+            "or capture at level 'full', 'half' or 'weights'"
+        )
+    widths = [task.x.shape[1], *config.hidden, task.p_y_given_x.shape[1]]
+    names = [*(f"layer{place}" for place in range(1, len(widths) - 1)), "output"]
+    schedule = {"every": every, "log_spaced": log_spaced}
+    attrs = {
+        "task": task.name or "custom",
+        "task_params": dict(task.params),
+        "labels": task.labels,
+        "model": {"kind": "mlp", "widths": widths, "activation": config.activation, "output": "softmax"},
+        "config": {**config.to_dict(), **schedule},
+        "versions": {
+            "ipstore": __version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in ("numpy", "torch", "zarr")},
+        },
+    }
+    probe = {
+        "x": ("sample", "feature"),
+        "y": ("sample",),
+        "p_x": ("sample",),
+        "p_y_given_x": ("sample", "class"),
+        "x_id": ("sample",),
+    }
+    return RunPlan(
+        layers=dict(zip(names, widths[1:], strict=True)),
+        parameters={name: (i + 1) * o for name, i, o in zip(names, widths[:-1], widths[1:], strict=True)},
+        seeds=[int(seed) for seed in seeds],
+        probe=[StaticArray(f"probe/{name}", dims, np.asarray(getattr(task, name))) for name, dims in probe.items()],
+        attrs=attrs,
+        level=level,
+        binning=binning,
+        shard=shard_epochs,
+    )
+
+
+def capture(
+    task: Task,
+    store: str | os.PathLike[str],
+    run: str,
+    config: TrainConfig | None = None,
+    *,
+    seeds: Sequence[int] = range(20),
+    level: str = "full",
+    binning: Binning | None = None,
+    every: int = 1,
+    log_spaced: int | None = None,
+    processes: int | None = None,
+    device: str = "cpu",
+    shard_epochs: int | None = None,
+    overwrite: bool = False,
+    on_progress: Callable[[Progress], None] = _ignore,
+) -> xr.DataTree:
+    """Train one network per seed and stream its activations into a store, epoch by epoch.
+
+    Parameters
+    ----------
+    task : Task
+        As `ipstore.trainers.tasks.load` gives it.
+    store : path
+        Made if there is none.
+    run : str
+        Name of the run.
+    config : TrainConfig, optional
+    seeds : sequence of int
+        One network each; a seed decides initialisation, train subset and batch order, whatever the other seeds.
+    level : {"full", "half", "codes", "weights"}
+        How much of the activations is kept: float32, float16, the bin of each value, or parameters only.
+    binning : Binning, optional
+        The rule of the codes; by default 30 equal bins over the activation's range, where it has one.
+    every : int
+        Capture every so many epochs. Epoch 0 (before training) and the last are always captured.
+    log_spaced : int, optional
+        Capture about so many epochs, evenly spaced on a logarithmic scale, instead.
+    processes : int, optional
+        Processes to share the seeds out over; by default the cores, and one on a GPU. The results are the same.
+    device : str
+        "cpu" or "cuda".
+    shard_epochs : int, optional
+        Captured epochs in one file, and so between two commits; by default as many as 256 MB hold, at most 64.
+    overwrite : bool
+        Replace a run of that name.
+    on_progress : callable
+        Told a `Progress` as the capture goes on.
+
+    Returns
+    -------
+    xarray.DataTree
+        The run, as `ipstore.open` gives it.
+
+    Raises
+    ------
+    ParameterError, UnknownNameError, RunExistsError, RunLockedError, SpaceError, NotAStoreError, FormatVersionError
+        Before anything is trained.
+    StoreWriteError, WorkerError
+        While training; the run stands at its last commit and can be continued with `resume`.
+    KeyboardInterrupt
+        After Ctrl-C or SIGTERM, when every seed has reached the same epoch and that is committed.
+    """
+    config = config or TrainConfig()
+    plan = plan_run(
+        task,
+        config,
+        seeds,
+        check_level(level),
+        binning=binning,
+        every=every,
+        log_spaced=log_spaced,
+        shard_epochs=shard_epochs,
+    )
+    count = _processes(processes, len(seeds), device)
+    epochs = captured_epochs(config.epochs, every, log_spaced)
+    writer = RunWriter.create(local_path(store), run, plan, len(epochs), overwrite=overwrite)
+    return _drive(writer, _job(task, config, plan, epochs, 0, {}, device), count, on_progress)
+
+
+def resume(
+    store: str | os.PathLike[str],
+    run: str,
+    *,
+    epochs: int | None = None,
+    processes: int | None = None,
+    device: str = "cpu",
+    on_progress: Callable[[Progress], None] = _ignore,
+) -> xr.DataTree:
+    """Continue a run from its last commit, bit for bit as if it had never stopped.
+
+    All that decides the result is read from the run; nothing that is named there is imported.
+
+    Parameters
+    ----------
+    store : path
+    run : str
+    epochs : int, optional
+        Epochs to train in all; by default what the run was to reach. More extends a finished run.
+    processes, device, on_progress
+        See `capture`.
+
+    Returns
+    -------
+    xarray.DataTree
+
+    Raises
+    ------
+    StoreNotFoundError, NotAStoreError, FormatVersionError, RunLockedError, CorruptionError
+        If there is no such run, it is being written, or its resume state is damaged.
+    ResumeError
+        If fewer epochs are asked for than are stored.
+    StoreWriteError, WorkerError, KeyboardInterrupt
+        See `capture`.
+    """
+    writer = RunWriter.resume(local_path(store), run)
+    try:
+        job = _stored_job(writer, epochs, device)
+        count = _processes(processes, len(job.seeds), device)
+    except BaseException:
+        writer.close()
+        raise
+    return _drive(writer, job, count, on_progress)
+
+
+def _stored_job(writer: RunWriter, epochs: int | None, device: str) -> Job:
+    """Make the job that continues a stored run."""
+    attrs = writer.attrs
+    stored = open_run(writer.path).load()
+    settings = dict(attrs["config"])
+    schedule = {name: settings.pop(name) for name in ("every", "log_spaced")}
+    if epochs is not None:
+        settings["epochs"] = epochs
+    config = TrainConfig.from_dict(settings)
+    before = [int(epoch) for epoch in stored["epoch"]] if writer.epochs else []
+    if before and config.epochs < before[-1]:
+        raise ResumeError(
+            f"run {writer.path.name!r} is stored to epoch {before[-1]}, so it cannot end at {config.epochs}: ask for "
+            f"{before[-1]} epochs or more"
+        )
+    attrs["config"] = {**config.to_dict(), **schedule}
+    attrs["status"] = "running"
+    probe = {name: array.to_numpy() for name, array in stored["probe"].data_vars.items()}
+    task = Task(**{name: probe[name] for name in ("x", "p_x", "p_y_given_x", "x_id")})
+    binning = attrs.get("binning")
+    plan = plan_run(
+        task,
+        config,
+        attrs["seeds"],
+        attrs["level"],
+        binning=Binning.from_attrs(binning) if binning else None,
+        shard_epochs=writer.shard_epochs,
+        **schedule,
+    )
+    after = [epoch for epoch in captured_epochs(config.epochs, **schedule) if not before or epoch > before[-1]]
+    return _job(task, config, plan, before + after, len(before), writer.state(), device)
+
+
+def _job(
+    task: Task,
+    config: TrainConfig,
+    plan: RunPlan,
+    epochs: Sequence[int],
+    start: int,
+    state: Mapping[str, Any],
+    device: str,
+) -> Job:
+    return Job(
+        task=task,
+        config=config,
+        seeds=plan.seeds,
+        places=slice(0, len(plan.seeds)),
+        state=state,
+        epochs=epochs,
+        start=start,
+        arrays=plan.arrays,
+        shard_epochs=plan.shard_epochs,
+        level=plan.level,
+        binning=plan.binning,
+        device=device,
+    )
+
+
+def _processes(processes: int | None, seeds: int, device: str) -> int:
+    if processes is not None and processes < 1:
+        raise ParameterError(f"processes must be 1 or more but got {processes}")
+    if device != "cpu":
+        if processes not in (None, 1):
+            raise ParameterError(f"on {device!r} all seeds train in one process, but got processes={processes}")
+        return 1
+    return min(seeds, processes or len(os.sched_getaffinity(0)))
+
+
+def _drive(writer: RunWriter, job: Job, processes: int, on_progress: Callable[[Progress], None]) -> xr.DataTree:
+    """Train, write and commit; whatever happens, leave the run at a commit and give its lease back."""
+    captured = job.start
+
+    def tell(reached: int | None = None) -> None:
+        nonlocal captured
+        captured = captured if reached is None else reached
+        on_progress(Progress(captured, len(job.epochs), writer.epochs))
+
+    background = BackgroundWriter(writer, tell)
+    try:
+        with Interrupts() as interrupts:
+            try:
+                if processes > 1:
+                    blocks = worker_blocks(share_out(job, processes), interrupts, tell)
+                else:
+                    blocks = _own_blocks(job, interrupts, tell)
+                for block in blocks:
+                    background.put(block)
+            finally:
+                background.close()
+            writer.finish("interrupted" if interrupts.requested else "finished")
+            if interrupts.requested:
+                raise KeyboardInterrupt
+    except StoreWriteError:
+        raise  # nothing can be written: the run stands at its last commit
+    except Exception:
+        writer.finish("interrupted")
+        raise
+    finally:
+        writer.close()
+    if diverged := writer.attrs["diverged"]:
+        named = ", ".join(f"{seed} (from epoch {epoch})" for seed, epoch in diverged.items())
+        warnings.warn(
+            f"run {writer.path.name!r}: the loss of {len(diverged)} of {len(job.seeds)} seeds is not finite: {named}. "
+            "They are kept, and marked in the attribute 'diverged'",
+            DivergedWarning,
+            stacklevel=3,
+        )
+    return open_run(writer.path)
+
+
+def _own_blocks(job: Job, interrupts: Interrupts, tell: Callable[[int], None]) -> Iterator[Block]:
+    """Train in this process, into two blocks by turns."""
+    free: queue.SimpleQueue[Block] = queue.SimpleQueue()
+    for _ in range(2):
+        block = Block.allocate(job.arrays, job.shard_epochs, job.places, _memory(job))
+        block.release = partial(free.put, block)
+        free.put(block)
+
+    def stop_at(index: int) -> int:
+        tell(index)
+        return index if interrupts.requested else sys.maxsize
+
+    yield from job.blocks(free.get, stop_at)
+
+
+def _memory(job: Job) -> memoryview | None:
+    """Give memory that a GPU can copy to while it computes; on the CPU any will do."""
+    if job.device == "cpu":
+        return None
+    import torch
+
+    size = block_bytes(job.arrays, job.shard_epochs, len(job.seeds))
+    return torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy().data
