@@ -12,7 +12,7 @@ from ipstore.analysis.probe import Probe
 __all__ = ["ActivationAccessor", "LayersAccessor", "RunAccessor"]
 
 
-@xr.register_datatree_accessor("ip")
+@xr.register_datatree_accessor("ip")  # type: ignore[no-untyped-call]  # xarray does not type it
 class RunAccessor:
     """``run.ip`` on a `xarray.DataTree` that ``ipstore.open(store, run=name)`` gave."""
 
@@ -26,7 +26,7 @@ class RunAccessor:
         return plane.information_plane(self._run, estimator, layers=layers, **params)
 
 
-@xr.register_dataset_accessor("ip")
+@xr.register_dataset_accessor("ip")  # type: ignore[no-untyped-call]  # xarray does not type it
 class LayersAccessor:
     """``dataset.ip`` on activations: one variable (..., sample, <layer>_unit) per layer."""
 
@@ -54,7 +54,7 @@ class LayersAccessor:
         return plane.information(layers, Probe.of(p_y_given_x, x_id, p_x), estimator, params)
 
 
-@xr.register_dataarray_accessor("ip")
+@xr.register_dataarray_accessor("ip")  # type: ignore[no-untyped-call]  # xarray does not type it
 class ActivationAccessor:
     """``array.ip`` on the activations of one layer, (..., sample, <layer>_unit)."""
 

@@ -29,8 +29,8 @@ def information_plane(
 ) -> xr.Dataset:
     """Information of every layer on input and label, for every epoch and seed of a run.
 
-    Nothing but the probe is read before the result is computed, and then only what one Dask task needs at a time:
-    memory grows with the chunk, never with the run.
+    Nothing but the probe is read before the result is computed, and then only what one Dask task needs at a
+    time: memory grows with the chunk, never with the run.
 
     Parameters
     ----------
@@ -41,22 +41,24 @@ def information_plane(
     layers : sequence of str, optional
         By default all, in the order of the network.
     **params
-        Parameters of the estimator. On a run that stores codes of bins they default to the bins that were stored.
+        Parameters of the estimator. On a run that stores codes of bins they default to the bins that were
+        stored.
 
     Returns
     -------
     xarray.Dataset
-        ``I_XT`` and ``I_TY`` (epoch, seed, layer) in bits, and the other quantities of the estimator; lazy. A cell
-        with activations that the estimator cannot take, as those of a seed that diverged, is NaN. The attributes
-        say where it comes from: estimator, its version and parameters, labels "hard" or "soft", ``I_XY``, ``H_X``
-        and ``H_Y`` in bits, and the run.
+        ``I_XT`` and ``I_TY`` (epoch, seed, layer) in bits, and the other quantities of the estimator; lazy.
+        A cell with activations that the estimator cannot take, as those of a seed that diverged, is NaN. The
+        attributes say where it comes from: estimator, its version and parameters, labels "hard" or "soft",
+        ``I_XY``, ``H_X`` and ``H_Y`` in bits, and the run.
 
     Raises
     ------
     UnknownNameError
         If there is no such estimator or layer.
     ParameterError
-        If `run` is not a run, or a parameter is not allowed or cannot be answered from the codes that are stored.
+        If `run` is not a run, or a parameter is not allowed or cannot be answered from the codes that are
+        stored.
     ActivationError
         If the run stores no activations, or codes where the estimator needs activations.
     """
@@ -123,8 +125,12 @@ def information(
         planes.append(_of_layer(found, name, array, probe, used[name], table))
     first, *others = used.values()
     if any(other != first for other in others):
-        raise ParameterError(f"the layers were stored with different bins: {used}; ask for those alike at a time")
-    plane = xr.concat(planes, dim=xr.Variable("layer", list(activations)), join="exact", combine_attrs="override")
+        raise ParameterError(
+            f"the layers were stored with different bins: {used}; ask for those alike at a time"
+        )
+    plane = xr.concat(
+        planes, dim=xr.Variable("layer", list(activations)), join="exact", combine_attrs="override"
+    )
     for quantity in found.quantities:
         plane[quantity.name] = plane[quantity.name].transpose(..., "layer")
         plane[quantity.name].attrs = {"long_name": quantity.long_name, "units": quantity.units}
@@ -167,7 +173,9 @@ def _of_layer(
 ) -> xr.Dataset:
     units = [dim for dim in array.dims if str(dim).endswith("unit")]
     if "sample" not in array.dims or len(units) != 1:
-        raise ParameterError(f"layer {name!r} must have dimensions (..., sample, <layer>_unit) but has {array.dims}")
+        raise ParameterError(
+            f"layer {name!r} must have dimensions (..., sample, <layer>_unit) but has {array.dims}"
+        )
     if array.sizes["sample"] != len(probe.p_y_given_x):
         raise ParameterError(
             f"layer {name!r} has {array.sizes['sample']} samples but the probe has {len(probe.p_y_given_x)}"

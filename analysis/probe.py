@@ -15,7 +15,7 @@ _TOLERANCE = 1e-5
 """How far a sum of probabilities may lie from one: what float32 loses over some thousand terms."""
 
 
-def entropy(p: NDArray[np.float64]) -> float:
+def entropy(p: NDArray[Any]) -> float:
     """Shannon entropy of a distribution, in bits.
 
     Parameters
@@ -46,7 +46,9 @@ class Probe:
     p_x: NDArray[np.float64] | None
 
     @classmethod
-    def of(cls, p_y_given_x: ArrayLike, x_id: ArrayLike | None = None, p_x: ArrayLike | None = None) -> "Probe":
+    def of(
+        cls, p_y_given_x: ArrayLike, x_id: ArrayLike | None = None, p_x: ArrayLike | None = None
+    ) -> "Probe":
         """Check a probe.
 
         Parameters
@@ -61,27 +63,33 @@ class Probe:
         Raises
         ------
         ParameterError
-            If shapes disagree, probabilities are negative or do not sum to one, or fewer than two classes occur.
+            If shapes disagree, probabilities are negative or do not sum to one, or fewer than two classes
+            occur.
         """
         rows = _probabilities("p_y_given_x", p_y_given_x, ndim=2)
         samples = len(rows)
         weights = None if p_x is None else _probabilities("p_x", p_x, ndim=1)
         if weights is not None and weights.shape != (samples,):
-            raise ParameterError(f"p_x must have one entry per sample ({samples}) but has shape {weights.shape}")
+            raise ParameterError(
+                f"p_x must have one entry per sample ({samples}) but has shape {weights.shape}"
+            )
         if weights is not None and np.all(weights == weights[0]):
             weights = None
         inputs = None
         if x_id is not None:
             given = np.asarray(x_id)
             if given.shape != (samples,):
-                raise ParameterError(f"x_id must have one entry per sample ({samples}) but has shape {given.shape}")
+                raise ParameterError(
+                    f"x_id must have one entry per sample ({samples}) but has shape {given.shape}"
+                )
             distinct, inputs = np.unique(given, return_inverse=True)
             inputs = None if len(distinct) == samples else inputs
         probe = cls(rows, inputs, weights)
         if np.count_nonzero(probe.p_y) < 2:
             raise ParameterError(
-                f"the labels hold one class only, so I(T;Y) is 0 for every T: p_y_given_x has shape {rows.shape} and "
-                f"{np.count_nonzero(probe.p_y)} class of positive probability. Give labels of at least two classes"
+                f"the labels hold one class only: p_y_given_x has shape {rows.shape} and "
+                f"{np.count_nonzero(probe.p_y)} class of positive probability, so I(T;Y) is 0 for every T. "
+                "Give labels of at least two classes"
             )
         return probe
 
@@ -139,4 +147,5 @@ def _probabilities(name: str, values: ArrayLike, *, ndim: int) -> NDArray[np.flo
     if abs(worst - 1) > _TOLERANCE:
         what = "the rows of p_y_given_x" if ndim == 2 else name
         raise ParameterError(f"{what} must sum to one but one sums to {worst:.6g}; divide by the sum")
-    return p / total
+    exact: NDArray[np.float64] = p / total
+    return exact

@@ -11,11 +11,11 @@ from ipstore.version import __version__
 
 if TYPE_CHECKING:
     from ipstore.reader import RunInfo, open, runs
-    from ipstore.verify import verify
+    from ipstore.integrity import verify
 
 __all__ = ["RunInfo", "__version__", "open", "runs", "verify"]
 
-_HOMES = {"RunInfo": "ipstore.reader", "open": "ipstore.reader", "runs": "ipstore.reader", "verify": "ipstore.verify"}
+_HOMES = {"RunInfo": "ipstore.reader", "open": "ipstore.reader", "runs": "ipstore.reader", "verify": "ipstore.integrity"}
 
 
 def __getattr__(name: str) -> Any:
@@ -28,3 +28,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,10 +1,10 @@
 """Equal bins, exactly: one definition of which bin a value lies in, for capture and for every estimator.
 
 A code is the number of interior edges that are less than or equal to the value, which is what
-``numpy.digitize(x, edges[1:-1])`` gives. ``floor((x - low) / width)`` is not: rounding puts values at or beside
-an edge into the wrong bin. The kernel starts from that floor and, wherever the position lies so close to an edge that
-rounding could matter, compares with the edges themselves; so it is exact, and costs a third of a nanosecond
-per value.
+``numpy.digitize(x, edges[1:-1])`` gives. ``floor((x - low) / width)`` is not: rounding puts values at or
+beside an edge into the wrong bin. The kernel starts from that floor and, wherever the position lies so close
+to an edge that rounding could matter, compares with the edges themselves; so it is exact, and costs a third
+of a nanosecond per value.
 """
 
 from collections.abc import Mapping
@@ -132,11 +132,11 @@ class Binning:
             0 to bins - 1; NaN becomes `MISSING`.
         """
         # In the order in which x lies in memory, so that nothing is copied unless x has gaps.
-        axes = sorted(np.arange(x.ndim), key=lambda axis: -abs(x.strides[axis]))
-        dense = np.ascontiguousarray(x.transpose(axes))
+        axes = sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
+        dense = np.asarray(x.transpose(axes), order="C")
         codes = np.empty(dense.shape, np.uint8)
         encode_equal(dense.reshape(1, -1), self.edges[None], codes.reshape(1, -1))
-        codes = codes.transpose(np.argsort(axes))
+        codes = codes.transpose([axes.index(axis) for axis in range(x.ndim)])
         if out is None:
             return codes
         out[...] = codes

@@ -10,11 +10,12 @@ from numba import njit
 
 __all__ = ["encode_equal"]
 
-# The fast loop is abandoned for the exact one in pieces of this many values, which stay in the first-level cache.
+# The fast loop is abandoned for the exact one in pieces of this many values, which stay in the first-level
+# cache.
 _PIECE = 1024
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@njit(nogil=True, cache=True)
 def encode_equal(x: Any, thresholds: Any, grid: Any, missing: Any, out: Any, nonfinite: Any) -> None:
     """Codes of `x` on grids of equal bins, one grid for all rows or one each.
 
@@ -24,7 +25,7 @@ def encode_equal(x: Any, thresholds: Any, grid: Any, missing: Any, out: Any, non
     thresholds : (1 or row, bins + 1), dtype of `x`
         As `ipstore.binning.thresholds` gives them.
     grid : (1 or row, 6), dtype of `x`
-        low, scale, slack, 1 - slack, 0.5 and bins - 0.5: ``(x - low) * scale`` is the position in units of bins,
+        low, scale, slack, 1 - slack, 0.5, bins - 0.5: ``(x - low) * scale`` is the position in units of bins,
         wrong by less than `slack`.
     missing : int
         The code of NaN.

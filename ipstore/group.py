@@ -26,7 +26,7 @@ from ipstore.errors import CorruptionError, NotAStoreError, RunExistsError, Stor
 from ipstore.pipeline import COMPRESSORS, codec_pipeline
 from ipstore.schema import GrowingArray, StaticArray
 
-__all__ = ["GrowingGroup", "read_document", "utc_now"]
+__all__ = ["GrowingGroup", "read_document", "remove_group", "utc_now"]
 
 _UNBOUNDED = 2**40  # epochs an array has room for while it is being written; only the published shape counts
 _STAGING = ".staging"
@@ -132,9 +132,9 @@ class GrowingGroup:
         """
         building = folder.with_name(f".{folder.name}.{os.getpid()}.creating")
         shutil.rmtree(building, ignore_errors=True)
+        building.mkdir()
+        lease = Lease(building)
         try:
-            building.mkdir()
-            lease = Lease(building)
             with codec_pipeline():
                 consolidated = _create_nodes(building, growing, static, shard_epochs, group_attrs or {})
             document: dict[str, Any] = {
@@ -150,6 +150,7 @@ class GrowingGroup:
             os.rename(building, folder)
         except BaseException:
             shutil.rmtree(building, ignore_errors=True)
+            lease.release()
             raise
         sync_directory(folder.parent)
         return cls(folder, document, lease)
@@ -271,6 +272,20 @@ class GrowingGroup:
             for chunk in (self.folder / path).glob("c.*"):
                 if int(chunk.name.split(".")[1]) >= published:
                     chunk.unlink()
+
+
+def remove_group(folder: Path) -> None:
+    """Remove a group that nobody writes: first out of sight, in one step.
+
+    Raises
+    ------
+    RunLockedError
+    """
+    lease = Lease(folder)
+    doomed = folder.with_name(f".{folder.name}.{os.getpid()}.removed")
+    os.rename(folder, doomed)
+    shutil.rmtree(doomed)
+    lease.release()
 
 
 def _commit_record(sequence: int, epochs: int) -> dict[str, Any]:

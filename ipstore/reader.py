@@ -15,7 +15,7 @@ from ipstore.group import read_document
 from ipstore.pipeline import codec_pipeline
 from ipstore.schema import CHUNK_EPOCHS
 
-__all__ = ["RunInfo", "open", "open_run", "run_info", "runs", "split_run"]
+__all__ = ["RunInfo", "open", "open_published", "open_run", "run_info", "runs", "split_run"]
 
 _TASK_BYTES = 2**26
 """Bytes of one Dask task, at most, where one chunk is smaller."""
@@ -66,26 +66,40 @@ def open_run(folder: Path) -> xr.DataTree:
     -------
     xarray.DataTree
     """
-    check_version(read_document(folder)["attributes"], folder)
-    tree = _open_tree(folder)
-    results = {path.name: _open_tree(path) for path in _published(folder / "results")}
+    tree = open_published(folder)
+    results = {path.name: open_published(path) for path in _published(folder / "results")}
     if results:
         tree["results"] = xr.DataTree(children=results)
-    tree.name = folder.name
     return tree
 
 
-def _published(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in folder.glob("[!.]*/zarr.json"))
+def open_published(folder: Path) -> xr.DataTree:
+    """Open one published group, a run without its results or a result, lazily.
 
+    Parameters
+    ----------
+    folder : Path
 
-def _open_tree(folder: Path) -> xr.DataTree:
+    Returns
+    -------
+    xarray.DataTree
+
+    Raises
+    ------
+    StoreNotFoundError, NotAStoreError, FormatVersionError
+    """
+    check_version(read_document(folder)["attributes"], folder)
     with codec_pipeline():
         tree = xr.open_datatree(folder, engine="zarr", chunks=None, consolidated=True, cache=False)
     chunked: xr.DataTree = tree.map_over_datasets(
         lambda node: node.assign({name: array.chunk(_task_chunks(array)) for name, array in node.data_vars.items()})
     )
+    chunked.name = folder.name
     return chunked
+
+
+def _published(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob("[!.]*/zarr.json"))
 
 
 def _task_chunks(array: xr.DataArray) -> dict[str, int]:

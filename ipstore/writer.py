@@ -1,6 +1,5 @@
 """Writing a run: blocks in, commits out; and the thread that does it beside the training."""
 
-import os
 import queue
 import shutil
 import threading
@@ -12,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ipstore.block import Block
-from ipstore.durable import Lease
 from ipstore.errors import IpstoreError, RunExistsError, StoreWriteError
 from ipstore.format import FORMAT, FORMAT_VERSION, check_store, check_version, make_store
-from ipstore.group import GrowingGroup, read_document, utc_now
+from ipstore.group import GrowingGroup, read_document, remove_group, utc_now
 from ipstore.plan import RunPlan, require_space
 from ipstore.schema import check_name
 from ipstore.state import read_state, write_state
@@ -74,7 +72,7 @@ class RunWriter:
                 )
             require_space(plan, epochs, shutil.disk_usage(store).free + _disk_use(folder))
             if folder.exists():
-                _remove_run(folder)
+                remove_group(folder)
             attrs = {
                 "format": FORMAT,
                 "format_version": FORMAT_VERSION,
@@ -326,15 +324,6 @@ class BackgroundWriter:
                     self._on_commit()
             except BaseException as error:
                 self._error = error  # raised in the training loop, by `check`
-
-
-def _remove_run(folder: Path) -> None:
-    """Remove a run that nobody writes; first out of sight, in one step."""
-    lease = Lease(folder)
-    doomed = folder.with_name(f".{folder.name}.{os.getpid()}.removed")
-    os.rename(folder, doomed)
-    shutil.rmtree(doomed)
-    lease.release()
 
 
 def _disk_use(folder: Path) -> int:

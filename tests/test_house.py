@@ -216,11 +216,8 @@ def shown(package: str, tree: ast.Module) -> Iterator[str]:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_all_lists_what_a_package_shows(package: str) -> None:
     module = importlib.import_module(package)
-    names = {
-        name
-        for name in shown(package, ast.parse(Path(str(module.__file__)).read_text()))
-        if not name.startswith("_")
-    }
+    names = set(shown(package, ast.parse(Path(str(module.__file__)).read_text())))
+    names = {name for name in names if not name.startswith("_")}
     modules = {found.name for found in pkgutil.iter_modules(module.__path__)}
     listed = set(getattr(module, "__all__", ()))
     assert not names & modules, "a module of that name hides it as soon as something imports the module"

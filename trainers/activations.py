@@ -57,6 +57,17 @@ def _relu_backward(xp: ModuleType, a: Array, gradient: Array, scratch: Array) ->
     xp.multiply(gradient, scratch, out=gradient)
 
 
+def _hard_tanh(xp: ModuleType, a: Array) -> None:
+    xp.clip(a, -1, 1, out=a)
+
+
+def _hard_tanh_backward(xp: ModuleType, a: Array, gradient: Array, scratch: Array) -> None:
+    xp.trunc(a, out=scratch)  # -1 or 1 where it saturates, else 0
+    xp.multiply(scratch, scratch, out=scratch)
+    xp.multiply(scratch, gradient, out=scratch)
+    xp.subtract(gradient, scratch, out=gradient)
+
+
 def _linear(xp: ModuleType, a: Array) -> None:
     pass
 
@@ -67,6 +78,7 @@ def _linear_backward(xp: ModuleType, a: Array, gradient: Array, scratch: Array) 
 
 ACTIVATIONS: dict[ActivationName, Activation] = {
     "tanh": Activation(_tanh, _tanh_backward),
+    "hard_tanh": Activation(_hard_tanh, _hard_tanh_backward),
     "sigmoid": Activation(_sigmoid, _sigmoid_backward),
     "relu": Activation(_relu, _relu_backward),
     "linear": Activation(_linear, _linear_backward),

@@ -1,15 +1,15 @@
 """The arrays that an ensemble computes with: NumPy on the CPU, PyTorch on a device, one code for both.
 
-The two libraries share names and ``out=`` for all that is needed here (matmul, multiply, tanh, ...). NumPy is
-the CPU's because it is the faster by far at this size: 0.4 ns per tanh where ``torch.tanh`` takes 2.6, and
-two to five times faster batched products of matrices of ten rows (NumPy 2.4 with OpenBLAS against PyTorch
-2.13 with MKL, AMD Zen 4). Tensors and arrays share memory, so nothing is copied in between.
+The two libraries share names and ``out=`` for all that is needed here (matmul, multiply, tanh, ...). On the
+CPU NumPy is the faster by far at this size: 0.4 ns per tanh where ``torch.tanh`` takes 2.6, and batched
+products of matrices of ten rows take a half to a fifth of the time (NumPy 2.4 with OpenBLAS against PyTorch
+2.13 with MKL, on an AMD EPYC with AVX-512). Tensors and arrays share memory, so nothing is copied in between.
 
-A seed's numbers must not depend on the ensemble around it. In the kernels below vector and scalar code may
-differ in the last bit, and which of them computes a value depends on where it lies. Hence three rules: rows
-of samples are padded to `ALIGNMENT`, so that every seed's block begins on a cache line and vectors never
-straddle two seeds; sums of products are taken by matmul alone, seed by seed; anything else is one correctly
-rounded operation at a time (+, -, *, /, sqrt), never a fused one.
+Nor may a seed's numbers depend on the ensemble around it. NumPy multiplies matrices seed by seed, each by the
+same kernel wherever it lies. ``torch.bmm`` on a CPU does not: MKL chooses by the alignment of each matrix,
+and the last bits differ. ``torch.sigmoid`` and fused operations such as ``addcmul`` have vector and scalar
+code that round differently, and where a value lies decides which computes it. What is used here beside matmul
+and sums is one operation at a time.
 """
 
 from types import ModuleType
@@ -20,10 +20,7 @@ import torch
 
 from ipstore.errors import ParameterError
 
-__all__ = ["ALIGNMENT", "Array", "Backend"]
-
-ALIGNMENT = 16
-"""Values of float32 in a cache line of 64 bytes."""
+__all__ = ["Array", "Backend"]
 
 Array = Any
 """A NumPy array or a tensor: the calls used here are those that both understand alike."""
@@ -65,7 +62,7 @@ class Backend:
         return values if self.on_cpu else torch.from_numpy(values).to(self.device, non_blocking=True)
 
     def zeros(self, *shape: int) -> Array:
-        """Allocate zeros; NumPy's own would not promise more than 16 bytes of alignment."""
+        """Allocate zeros."""
         return self._own(torch.zeros(shape, dtype=self.dtype, device=self.device))
 
     def tensor(self, array: Array) -> torch.Tensor:

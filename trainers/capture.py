@@ -112,7 +112,10 @@ def plan_run(
         layers=dict(zip(names, widths[1:], strict=True)),
         parameters={name: (i + 1) * o for name, i, o in zip(names, widths[:-1], widths[1:], strict=True)},
         seeds=[int(seed) for seed in seeds],
-        probe=[StaticArray(f"probe/{name}", dims, np.asarray(getattr(task, name))) for name, dims in probe.items()],
+        probe=[
+            StaticArray(f"probe/{name}", dims, np.asarray(getattr(task, name)))
+            for name, dims in probe.items()
+        ],
         attrs=attrs,
         level=level,
         binning=binning,
@@ -274,7 +277,9 @@ def _stored_job(writer: RunWriter, epochs: int | None, device: str) -> Job:
         shard_epochs=writer.shard_epochs,
         **schedule,
     )
-    after = [epoch for epoch in captured_epochs(config.epochs, **schedule) if not before or epoch > before[-1]]
+    after = [
+        epoch for epoch in captured_epochs(config.epochs, **schedule) if not before or epoch > before[-1]
+    ]
     return _job(task, config, plan, before + after, len(before), writer.state(), device)
 
 
@@ -308,12 +313,16 @@ def _processes(processes: int | None, seeds: int, device: str) -> int:
         raise ParameterError(f"processes must be 1 or more but got {processes}")
     if device != "cpu":
         if processes not in (None, 1):
-            raise ParameterError(f"on {device!r} all seeds train in one process, but got processes={processes}")
+            raise ParameterError(
+                f"on {device!r} all seeds train in one process, but got processes={processes}"
+            )
         return 1
     return min(seeds, processes or len(os.sched_getaffinity(0)))
 
 
-def _drive(writer: RunWriter, job: Job, processes: int, on_progress: Callable[[Progress], None]) -> xr.DataTree:
+def _drive(
+    writer: RunWriter, job: Job, processes: int, on_progress: Callable[[Progress], None]
+) -> xr.DataTree:
     """Train, write and commit; whatever happens, leave the run at a commit and give its lease back."""
     captured = job.start
 

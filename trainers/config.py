@@ -36,9 +36,8 @@ class TrainConfig:
     train_fraction : float
         Share of the samples that is trained on, in (0, 1].
     init : {"truncated_normal", "xavier_uniform", "kaiming_normal"}
-        Of the weights; biases start at 0. Truncated normal has standard deviation 1/sqrt(fan_in) and is cut
-        at twice that (the paper's). Kaiming takes the gain of ReLU, or of the activation where PyTorch knows
-        one.
+        Of the weights; biases start at 0. Truncated normal has standard deviation 1/sqrt(fan_in), cut at
+        twice that (the paper's). The others are PyTorch's, Kaiming with the gain of ReLU.
     epochs : int
         Epochs to train in all, 0 or more.
 

@@ -10,6 +10,7 @@ The rules that achieve this stand in `backend`.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +23,7 @@ from ipstore.trainers.activations import ACTIVATIONS, softmax
 from ipstore.trainers.backend import Array, Backend
 from ipstore.trainers.config import TrainConfig
 from ipstore.trainers.initialisers import INITIALISERS
-from ipstore.trainers.network import Layer, Workspace, backward, forward, padded
+from ipstore.trainers.network import Layer, Workspace, backward, forward
 from ipstore.trainers.optimisers import OPTIMISERS
 from ipstore.trainers.randomness import Purpose, check_seed, shuffle
 from ipstore.trainers.tasks.base import Task
@@ -66,7 +67,7 @@ class ProbeMetrics:
 
 
 class Ensemble:
-    """Networks of one architecture, one per seed, each with its own weights, training samples and batch orders.
+    """Networks of one architecture, one per seed, each with its own weights, training samples and orders.
 
     Networks are trained on `task.y` by cross-entropy over softmax outputs.
 
@@ -89,6 +90,7 @@ class Ensemble:
         Units of each layer.
     epoch : int
         Completed epochs; 0 before training.
+    device : torch.device
 
     Raises
     ------
@@ -110,6 +112,7 @@ class Ensemble:
             raise ParameterError(f"an ensemble needs one or more distinct seeds but got {self.seeds}")
         self.epoch = 0
         self._backend = Backend(device, dtype)
+        self.device = self._backend.device
         self._activation = ACTIVATIONS[config.activation]
         self._set_data()
         self._layers = tuple(_layers([task.x.shape[1], *config.hidden, task.p_y_given_x.shape[1]]))
@@ -120,7 +123,7 @@ class Ensemble:
         self._gradient = self._backend.zeros(*shape)
         self._initialise()
         self._optimiser = OPTIMISERS[config.optimizer](self._backend, config.learning_rate, shape)
-        self._workspaces: dict[tuple[int, int], Workspace] = {}
+        self._workspaces: dict[tuple[int, ...], Workspace] = {}
 
     def _set_data(self) -> None:
         backend, task, n = self._backend, self.task, len(self.task.x)
@@ -128,12 +131,9 @@ class Ensemble:
         self._train = np.stack([np.flatnonzero(mask) for mask in masks])
         rows = np.column_stack([task.x, np.ones(n), np.eye(task.p_y_given_x.shape[1])[task.y]])
         self._rows = backend.array(rows)  # (sample, feature + 1 + class)
-        columns = np.zeros((rows.shape[1], padded(n)))
-        columns[:, :n] = rows.T
-        self._columns = backend.array(columns)
-        splits = np.zeros((len(self.seeds), 2, padded(n)))
-        splits[:, 0, :n], splits[:, 1, :n] = masks, ~masks
-        self._splits = backend.array(splits)
+        self._columns = backend.array(rows.T.copy())
+        splits = np.stack([masks, ~masks], axis=1)
+        self._splits = backend.array(splits)  # (seed, split, sample)
         self._split_sizes = backend.array(splits.sum(axis=-1)[:, :, None])
 
     def _initialise(self) -> None:
@@ -141,7 +141,7 @@ class Ensemble:
             generator = torch.Generator().manual_seed(seed)
             for layer in self._layers:
                 weight = torch.empty(layer.units, layer.inputs, dtype=self._backend.dtype)
-                INITIALISERS[self.config.init](weight, generator, self.config.activation)
+                INITIALISERS[self.config.init](weight, generator)
                 self._backend.tensor(layer.matrix(self._parameters)[row, :, :-1]).copy_(weight)
 
     def train_epoch(self) -> GradientMoments:
@@ -161,10 +161,7 @@ class Ensemble:
                     self._optimiser.step(
                         self._parameters[seeds], gradient, seeds, self.epoch * steps + step + 1
                     )
-            xp.sqrt(squares, out=squares)
-            std = squares
-            std *= steps**-0.5
-            moments = GradientMoments(self._norms(mean), self._norms(std))
+            moments = GradientMoments(self._norms(mean), self._norms(xp.sqrt(squares * (1 / steps))))
         self.epoch += 1
         return moments
 
@@ -172,14 +169,14 @@ class Ensemble:
         """Parts of the ensemble to take through memory one after the other; a GPU takes all at once."""
         n = len(self.seeds)
         width = sum(2 * layer.units for layer in self._layers) * self._backend.dtype.itemsize
-        parts = min(n, -(-n * width * padded(samples) // _PASS_BYTES)) if self._backend.on_cpu else 1
+        parts = min(n, -(-n * width * samples // _PASS_BYTES)) if self._backend.on_cpu else 1
         for part in range(parts):
             yield slice(n * part // parts, n * (part + 1) // parts)
 
-    def _workspace(self, seeds: slice, samples: int) -> Workspace:
-        key = (seeds.stop - seeds.start, samples)
+    def _workspace(self, seeds: slice, samples: int, columns: int = 0) -> Workspace:
+        key = (seeds.stop - seeds.start, samples, columns)
         if key not in self._workspaces:
-            self._workspaces[key] = Workspace(self._backend, self._layers, self._rows.shape[1], *key)
+            self._workspaces[key] = Workspace(self._backend, self._layers, *key)
         return self._workspaces[key]
 
     def _orders(self, seeds: slice) -> NDArray[np.int64]:
@@ -191,11 +188,8 @@ class Ensemble:
     def _step_gradient(self, seeds: slice, samples: Array) -> Array:
         """Gradient of the mean cross-entropy over `samples`, (seed, sample)."""
         n = samples.shape[1]
-        work, xp = self._workspace(seeds, n), self._backend.xp
-        work.index[:, :n] = samples
-        # Padding repeats a sample of the batch: it cannot overflow where the batch does not, and weighs nothing.
-        work.index[:, n:] = samples[:, :1]
-        self._backend.take_rows(self._rows, work.index, work.rows)
+        work, xp = self._workspace(seeds, n, self._rows.shape[1]), self._backend.xp
+        self._backend.take_rows(self._rows, samples, work.rows)
         features = self._layers[0].inputs + 1
         inputs, labels = work.rows[:, :, :features], work.rows[:, :, features:]
         inputs, labels = xp.swapaxes(inputs, 1, 2), xp.swapaxes(labels, 1, 2)
@@ -204,7 +198,6 @@ class Ensemble:
         softmax(xp, output)
         xp.subtract(output, labels, out=output)
         xp.multiply(output, 1 / n, out=output)
-        output[:, :, n:] = 0
         backward(self._layers, self._activation, parameters, inputs, work, gradient)
         return gradient
 
@@ -236,8 +229,7 @@ class Ensemble:
                 for layer, a in zip(
                     self._layers, [*(a[:, :-1] for a in work.activations), logits], strict=True
                 ):
-                    values = backend.tensor(a)[:, :, :n]
-                    out[layer.name][seeds].copy_(values.transpose(1, 2), non_blocking=True)
+                    out[layer.name][seeds].copy_(backend.tensor(a).transpose(1, 2), non_blocking=True)
             metrics /= self._split_sizes
         metrics = backend.tensor(metrics)
         return ProbeMetrics(loss=metrics[:, :, 0], accuracy=metrics[:, :, 1])
@@ -246,7 +238,7 @@ class Ensemble:
         """Turn logits into probabilities and give each sample's loss and hit, (seed, sample, 2)."""
         xp, z, scores = self._backend.xp, work.scratch[-1], work.scores
         xp.subtract(logits, xp.amax(logits, axis=1, keepdims=True), out=z)
-        top = xp.equal(z, 0)
+        top = z == 0
         xp.exp(z, out=logits)
         total = xp.sum(logits, axis=1, keepdims=True)
         xp.divide(logits, total, out=logits)
@@ -309,7 +301,8 @@ class Ensemble:
         given = {name: (a.shape, str(a.dtype)) for name, a in state.items()}
         if given != expected:
             raise ResumeError(
-                f"the saved state holds {given}, but this ensemble needs {expected}; resume the run as it began"
+                f"the saved state holds {given}, but this ensemble needs {expected}; "
+                "resume the run with the configuration it began with"
             )
         if (state["epoch"] != epoch).any():
             raise ResumeError(
@@ -325,7 +318,7 @@ class Ensemble:
 
 def _layers(widths: Sequence[int]) -> Iterator[Layer]:
     start = 0
-    for i, (inputs, units) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+    for i, (inputs, units) in enumerate(pairwise(widths), start=1):
         layer = Layer("output" if i == len(widths) - 1 else f"layer{i}", inputs, units, start)
         start = layer.stop
         yield layer

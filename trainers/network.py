@@ -7,12 +7,10 @@ ones under each layer's units makes the bias one more column of the next layer's
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from ipstore.trainers.activations import Activation
-from ipstore.trainers.backend import ALIGNMENT, Array, Backend
+from ipstore.trainers.backend import Array, Backend
 
-__all__ = ["Layer", "Workspace", "backward", "forward", "padded"]
+__all__ = ["Layer", "Workspace", "backward", "forward"]
 
 
 @dataclass(frozen=True)
@@ -30,42 +28,39 @@ class Layer:
         return self.start + self.units * (self.inputs + 1)
 
     def matrix(self, flat: Array) -> Array:
-        """View its part of a flat array as (seed, unit_out, unit_in + 1): weights, then one column of biases."""
+        """View its part of a flat array as (seed, unit_out, unit_in + 1), the last column the biases."""
         return flat[:, self.start : self.stop].reshape(-1, self.units, self.inputs + 1)
-
-
-def padded(samples: int) -> int:
-    """Round a number of samples up to whole cache lines."""
-    return -(-samples // ALIGNMENT) * ALIGNMENT
 
 
 class Workspace:
     """Arrays that hold one pass of `seeds` networks over `samples` samples each.
 
-    Parameters
+    Attributes
     ----------
+    rows : (seed, sample, column)
+        Room for data gathered from a table of that many columns; 0 if none is.
+    scores : (seed, 2, sample)
     activations : list of (seed, unit + 1, sample)
         Of the hidden layers; the last row holds ones.
     gradients : list of (seed, unit, sample)
-        With respect to each layer's pre-activations. The last serves the output layer's logits and
-        probabilities.
+        By each layer's pre-activations. The last first holds the logits and the probabilities.
+    scratch : list of (seed, unit, sample)
+        Of each layer's shape, all in the same memory.
     """
 
     def __init__(
-        self, backend: Backend, layers: Sequence[Layer], columns: int, seeds: int, samples: int
+        self, backend: Backend, layers: Sequence[Layer], seeds: int, samples: int, columns: int
     ) -> None:
-        width = padded(samples)
         self.xp = backend.xp
-        self.index = backend.index(np.zeros((seeds, width), np.int64))
-        self.rows = backend.zeros(seeds, width, columns)
-        self.scores = backend.zeros(seeds, 2, width)
-        self.activations = [backend.zeros(seeds, layer.units + 1, width) for layer in layers[:-1]]
+        self.rows = backend.zeros(seeds, samples, columns)
+        self.scores = backend.zeros(seeds, 2, samples)
+        self.activations = [backend.zeros(seeds, layer.units + 1, samples) for layer in layers[:-1]]
         for a in self.activations:
             a[:, -1] = 1
-        self.gradients = [backend.zeros(seeds, layer.units, width) for layer in layers]
-        scratch = backend.zeros(seeds * max(layer.units for layer in layers) * width)
+        self.gradients = [backend.zeros(seeds, layer.units, samples) for layer in layers]
+        scratch = backend.zeros(seeds * max(layer.units for layer in layers) * samples)
         self.scratch = [
-            scratch[: seeds * layer.units * width].reshape(seeds, layer.units, width) for layer in layers
+            scratch[: seeds * layer.units * samples].reshape(seeds, layer.units, samples) for layer in layers
         ]
 
 
@@ -93,7 +88,7 @@ def backward(
     work: Workspace,
     out: Array,
 ) -> None:
-    """Write to `out` (seed, param) the gradient of what has `work.gradients[-1]` as gradient by the logits."""
+    """Write to `out`, (seed, param), the gradient that follows from that by the logits."""
     xp = work.xp
     for i in range(len(layers) - 1, 0, -1):
         gradient, a = work.gradients[i], work.activations[i - 1]

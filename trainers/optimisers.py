@@ -1,4 +1,4 @@
-"""Optimisers on one flat buffer of parameters, (seed, param); a new one is a class and a line of `OPTIMISERS`."""
+"""Optimisers on flat parameters, (seed, param); a new one is a class and a line of `OPTIMISERS`."""
 
 from typing import Protocol
 

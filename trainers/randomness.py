@@ -34,7 +34,7 @@ def check_seed(seed: Any) -> int:
     ParameterError
         If it is no integer in [0, 2**63): stores keep seeds as int64.
     """
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**63:
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) < 2**63:
         raise ParameterError(f"a seed must be an integer in [0, 2**63) but got {seed!r}")
     return int(seed)
 

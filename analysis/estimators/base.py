@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from inspect import signature
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,36 +40,14 @@ H_T = Quantity("H_T", "H(T)")
 N_CELLS = Quantity("n_cells", "distinct values of T", "1")
 
 
-class Kernel(Protocol):
-    """The computation: plain arrays in, plain arrays out.
+Kernel = Callable[..., Mapping[str, NDArray[np.float64]]]
+"""The computation: ``kernel(t, p_y_given_x, *, x_id=None, p_x=None, **params)``, plain arrays in and out.
 
-    Parameters
-    ----------
-    t : (..., sample, unit) float32, float64 or float16
-        Activations; or unsigned integers, codes of bins, if the estimator reads codes.
-    p_y_given_x : (sample, class) float64
-    x_id : (sample,) int64, optional
-        Equal entries are equal inputs. By default all inputs differ.
-    p_x : (sample,) float64, optional
-        Weights that sum to one. By default they are equal.
-    **params
-        The parameters that the estimator declares.
-
-    Returns
-    -------
-    dict of str to float64 array
-        Each quantity, over the leading dimensions of `t`. Information in bits.
-    """
-
-    def __call__(
-        self,
-        t: NDArray[Any],
-        p_y_given_x: NDArray[np.float64],
-        *,
-        x_id: NDArray[np.int64] | None = None,
-        p_x: NDArray[np.float64] | None = None,
-        **params: Any,
-    ) -> Mapping[str, NDArray[np.float64]]: ...
+``t`` is (..., sample, unit), float16, float32 or float64, or unsigned integers where the estimator reads
+codes; ``p_y_given_x`` is (sample, class) float64; ``x_id`` is (sample,) int64, equal entries being equal
+inputs, None if all differ; ``p_x`` is (sample,) float64, None if all weigh the same. All are checked. It
+gives each quantity over the leading dimensions of ``t``, information in bits.
+"""
 
 
 def _as_given(params: dict[str, Any]) -> dict[str, Any]:
@@ -100,15 +78,15 @@ class Estimator:
         Everything that the kernel gives.
     parameters : sequence of Parameter
     settle : callable, optional
-        From a full dict of parameters to the one that will be used: refuses those that contradict one another,
-        and fills in what follows from others. Settling twice changes nothing.
+        From a full dict of parameters to the one that will be used: refuses those that contradict one
+        another, and fills in what follows from others. Settling twice changes nothing.
     marks_nonfinite : bool
-        The kernel itself gives NaN for a cell whose activations it cannot take. Otherwise it only ever sees cells
-        of finite activations, and the others become NaN.
+        The kernel itself gives NaN for a cell whose activations it cannot take. Otherwise it only ever sees
+        cells of finite activations, and the others become NaN.
     read_codes : callable, optional
-        For estimators that can work on stored bin codes: from the stored `Binning` and the parameters that were
-        given to the parameters to use and, where codes must be merged, a table from old to new code. Raises
-        ParameterError if those codes cannot answer. By default the estimator needs the activations themselves.
+        For estimators that can work on stored bin codes: from the stored `Binning` and the parameters that
+        were given to the parameters to use and, where codes must be merged, a table from old to new code.
+        Raises ParameterError if those codes cannot answer. By default the estimator needs the activations.
     """
 
     name: str
@@ -121,7 +99,9 @@ class Estimator:
     parameters: tuple[Parameter, ...] = ()
     settle: Callable[[dict[str, Any]], dict[str, Any]] = _as_given
     marks_nonfinite: bool = False
-    read_codes: Callable[[Binning, dict[str, Any]], tuple[dict[str, Any], NDArray[np.uint8] | None]] | None = None
+    read_codes: (
+        Callable[[Binning, dict[str, Any]], tuple[dict[str, Any], NDArray[np.uint8] | None]] | None
+    ) = None
     defaults: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -213,8 +193,8 @@ class Estimator:
         if refused.any():
             where = f", first at index {tuple(map(int, np.argwhere(refused)[0]))}" if refused.ndim else ""
             raise ActivationError(
-                f"activations hold NaN or infinite values in {np.count_nonzero(refused)} of {refused.size} cells"
-                f"{where}; estimator {self.name!r} needs finite ones. Leave those cells out"
+                f"activations hold NaN or infinite values in {np.count_nonzero(refused)} of {refused.size} "
+                f"cells{where}; estimator {self.name!r} needs finite ones. Leave those cells out"
             )
         return values
 
@@ -256,7 +236,7 @@ class Estimator:
             raise ParameterError(f"t must be a (..., sample, unit) array but has shape {t.shape}")
         if t.shape[-2] != samples:
             raise ParameterError(
-                f"t has {t.shape[-2]} samples (shape {t.shape}) but p_y_given_x has {samples}; they must agree"
+                f"t has {t.shape[-2]} samples (shape {t.shape}) but p_y_given_x has {samples}"
             )
         if t.dtype.kind == "u" and self.read_codes is None:
             raise ActivationError(
@@ -265,5 +245,5 @@ class Estimator:
             )
         if t.dtype.kind != "u" and t.dtype not in (np.float16, np.float32, np.float64):
             raise ActivationError(
-                f"activations must be float16, float32 or float64, or unsigned codes of bins, but got {t.dtype}"
+                f"activations must be float16, float32 or float64, or unsigned codes, but got {t.dtype}"
             )

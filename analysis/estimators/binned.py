@@ -1,4 +1,4 @@
-"""Information of the binned layer: every unit's activation is put into a bin, and the rows of bins are counted."""
+"""Information of the binned layer: activations fall into bins, and the rows of bins are counted."""
 
 from math import prod
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from ipstore.errors import ParameterError
 __all__ = ["binned", "kernel"]
 
 _BATCH = 2**20
-"""Activations that are binned at a time: their codes stay in the second-level cache until they are counted."""
+"""Activations that are binned at a time: their codes are still in the cache when they are counted."""
 
 
 def kernel(
@@ -32,12 +32,12 @@ def kernel(
     """Compute the exact information of the binned layer T, by counting.
 
     I(T;Y) = H(T) + H(Y) - H(T,Y) with p(t, y) the sum of p(x) p(y|x) over the samples in t, and
-    I(X;T) = H(T) - H(T|X), which is H(T) unless inputs are repeated. With every input of a finite space among the
-    samples there is nothing to correct: both are values, not estimates.
+    I(X;T) = H(T) - H(T|X), which is H(T) unless inputs are repeated. With every input of a finite space among
+    the samples there is nothing to correct: both are values, not estimates.
 
-    Rows of codes that fit 64 bits are compared as they are (12 units at 30 bins). Wider layers are compared by a
-    64-bit hash: the probability that any two of n distinct rows are taken for one is below n^2 / 2^65, which is
-    5e-13 for the 4096 patterns of the rule task.
+    Rows of codes that fit 64 bits are compared as they are (12 units at 30 bins). Wider layers are compared
+    by a 64-bit hash: the probability that any two of n distinct rows are taken for one is about n^2 / 2^65,
+    which is 5e-13 for the 4096 patterns of the rule task.
 
     Parameters
     ----------
@@ -51,23 +51,23 @@ def kernel(
     bins : int
         Number of bins (under "idnns" of edges); 30 unless `width` is given.
     range : (float, float), "layer" or "unit"
-        Where the bins lie: between two numbers, or for each cell from the smallest to the largest activation of
-        the layer or of each unit. Values outside fall into the outermost bins. By default (-1, 1), for "quantile"
-        "unit".
+        Where the bins lie: between two numbers, or for each cell from the smallest to the largest activation
+        of the layer or of each unit. Values outside fall into the outermost bins. By default (-1, 1), for
+        "quantile" "unit".
     width : float
         Instead of `bins` and `range`: the unbounded bins [k width, (k + 1) width).
     rule : {"equal", "idnns", "quantile"}
-        "equal": edges ``numpy.linspace(low, high, bins + 1)``. "idnns": as the code does that the authors of [1]_
-        released; edges ``numpy.linspace(low, high, bins)`` in float32, so one bin fewer, and one more for high
-        and above, into which NaN and what is below low fall too. "quantile": edges are the quantiles of the
-        values under p(x), so that bins are about equally full.
+        "equal": edges ``numpy.linspace(low, high, bins + 1)``. "idnns": as the code does that the authors of
+        [1]_ released; edges ``numpy.linspace(low, high, bins)`` in float32, so one bin fewer, and one more
+        for high and above, into which NaN and what is below low fall too. "quantile": edges are the
+        quantiles of the values under p(x), so that bins are about equally full.
 
     Returns
     -------
     dict of str to float64 array
-        ``I_XT``, ``I_TY``, ``H_T`` in bits and ``n_cells``, the number of distinct T that occur; over the leading
-        dimensions. NaN for a cell with activations that are NaN or infinite ("idnns" takes those), missing, or
-        beyond 2^30 bins of `width`.
+        ``I_XT``, ``I_TY``, ``H_T`` in bits and ``n_cells``, the number of distinct T that occur; over the
+        leading dimensions. NaN for a cell with activations that are NaN or infinite ("idnns" takes those),
+        missing, or beyond 2^30 bins of `width`.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def kernel(
     for start in np.arange(0, len(cells), step):
         batch = slice(start, start + step)
         codes, refused = _encode(cells[batch], params, p_x)
-        binned_kernels.information(codes, *probe, out[:, batch])
+        binned_kernels.information(codes, out[:, batch], *probe)
         out[:, batch][:, refused] = np.nan
     return {q.name: values.reshape(leading) for q, values in zip(binned.quantities, out, strict=True)}
 
@@ -149,14 +149,18 @@ def _encode(
     codes = np.empty(x.shape, np.uint8 if bins <= MISSING else np.int32)
     rows, row_codes = x.reshape(len(x), -1), codes.reshape(len(x), -1)
     if params["rule"] == "idnns":
-        edges = np.linspace(*span, bins).astype(np.float32).astype(np.float64)
-        frame = (span[1] - span[0]) / (bins - 1)
-        encode_equal(rows, np.concatenate([[edges[0] - frame], edges, [edges[-1] + frame]])[None], row_codes, 0)
+        low, high = span
+        edges = np.linspace(low, high, bins).astype(np.float32).astype(np.float64)
+        frame = (high - low) / (bins - 1)
+        encode_equal(
+            rows, np.concatenate([[edges[0] - frame], edges, [edges[-1] + frame]])[None], row_codes, 0
+        )
         codes[codes == bins] = 0
         return codes, np.zeros(len(x), np.bool_)
     if not isinstance(span, str):
-        return codes, encode_equal(rows, np.linspace(*span, bins + 1)[None], row_codes) > 0
-    finite = np.isfinite(rows).all(axis=1)
+        low, high = span
+        return codes, encode_equal(rows, np.linspace(low, high, bins + 1)[None], row_codes) > 0
+    finite = (abs(rows) < np.finfo(x.dtype).max / 4).all(axis=1)  # a wider range would overflow
     x = x if finite.all() else np.where(finite[:, None, None], x, 0)
     if span == "unit":
         x = np.ascontiguousarray(x.transpose(0, 2, 1))
@@ -176,8 +180,8 @@ def _encode(
 def _check_codes(t: NDArray[Any], params: dict[str, Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     if params["rule"] != "equal" or params["width"] is not None or isinstance(params["range"], str):
         raise ParameterError(
-            f"t holds codes of bins ({t.dtype}), which cannot be binned again by {params}; leave out rule, width and "
-            "a range of 'layer' or 'unit', or give the activations themselves"
+            f"t holds codes of bins ({t.dtype}), which cannot be binned again by {params}; leave out rule, "
+            "width and a range of 'layer' or 'unit', or give the activations themselves"
         )
     missing = (t == MISSING).any(axis=(1, 2)) if t.dtype == np.uint8 else np.zeros(len(t), np.bool_)
     largest = t[~missing].max(initial=0)
@@ -192,7 +196,7 @@ def _check_codes(t: NDArray[Any], params: dict[str, Any]) -> tuple[NDArray[Any],
 def _spanning_edges(rows: NDArray[Any], bins: int) -> NDArray[np.float64]:
     """Equal bins from the smallest to the largest value of each row, (row, bins + 1)."""
     low, high = rows.min(axis=1).astype(np.float64), rows.max(axis=1).astype(np.float64)
-    # Where all values are one, any edges will do; a step of 0 would have linspace round all edges another way.
+    # Where all values are one, any edges will do; a step of 0 would have linspace round all rows another way.
     constant = (high - low) / bins == 0
     return np.linspace(np.where(constant, 0, low), np.where(constant, 1, high), bins + 1, axis=-1)
 
@@ -212,12 +216,14 @@ def _settle(params: dict[str, Any]) -> dict[str, Any]:
     if width is not None:
         if rule != "equal" or bins is not None or span is not None:
             raise ParameterError(
-                f"width={width} says by itself where the bins lie and goes with neither bins ({bins}), nor range "
-                f"({span}), nor rule {rule!r}; give width alone, or leave it out"
+                f"width={width} says by itself where the bins lie and goes with neither bins ({bins}), nor "
+                f"range ({span}), nor rule {rule!r}; give width alone, or leave it out"
             )
         return params
     if rule == "quantile" and not (span is None or isinstance(span, str)):
-        raise ParameterError(f"rule 'quantile' finds its own edges, so range must be 'layer' or 'unit' but got {span}")
+        raise ParameterError(
+            f"rule 'quantile' finds its own edges, so range must be 'layer' or 'unit' but got {span}"
+        )
     if rule == "idnns" and (isinstance(span, str) or bins == 1):
         raise ParameterError(
             f"rule 'idnns' needs two edges or more between two numbers but got bins={bins}, range={span}; "
@@ -237,15 +243,16 @@ def _read_codes(stored: Binning, given: dict[str, Any]) -> tuple[dict[str, Any],
     wanted["range"] = stored.range if wanted["range"] is None else wanted["range"]
     have = thresholds(stored.edges, np.float32)
     if wanted["rule"] == "equal" and wanted["width"] is None and not isinstance(wanted["range"], str):
-        inner = thresholds(np.linspace(*wanted["range"], wanted["bins"] + 1), np.float32)[1:-1]
+        low, high = wanted["range"]
+        inner = thresholds(np.linspace(low, high, wanted["bins"] + 1), np.float32)[1:-1]
         if np.isin(inner, have).all():
             table = np.full(256, MISSING, np.uint8)
             table[: stored.bins] = np.searchsorted(inner, have[:-1], side="right")
             return wanted, None if wanted["bins"] == stored.bins else table
     asked = ", ".join(f"{name}={value!r}" for name, value in given.items())
     raise ParameterError(
-        f"the run stores codes of {stored.bins} equal bins on {stored.range}, which cannot answer {asked}: every edge "
-        "asked for must be an edge that was stored, as with fewer bins whose number divides the stored one. "
+        f"the run stores codes of {stored.bins} equal bins on {stored.range}, which cannot answer {asked}: "
+        "every edge asked for must be one that was stored, as with a number of bins that divides the stored one. "
         "Capture at level full or half for any other"
     )
 

@@ -1,4 +1,4 @@
-"""Compiled loops of `binned`: bins of any edges and unbounded bins; hash and count the distinct rows of codes.
+"""Compiled loops of `binned`: bins of any edges, unbounded bins, and counting the distinct rows of codes.
 
 They compile on first use, stay compiled on disk, and do not hold the GIL.
 """
@@ -17,7 +17,7 @@ _PIECE = 1024
 _MOST = 2.0**30
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@njit(nogil=True, cache=True)
 def encode_search(x: Any, thresholds: Any, out: Any) -> None:
     """Codes of `x` between any edges, by bisection.
 
@@ -41,7 +41,7 @@ def encode_search(x: Any, thresholds: Any, out: Any) -> None:
             out[row, i] = below
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@njit(nogil=True, cache=True)
 def encode_width(x: Any, width: float, out: Any, refused: Any) -> None:
     """Codes of the unbounded bins [k width, (k + 1) width): k, less the smallest k of the row.
 
@@ -60,7 +60,8 @@ def encode_width(x: Any, width: float, out: Any, refused: Any) -> None:
             values = x[row, start : start + _PIECE]
             codes = out[row, start : start + _PIECE]
             unsure = False
-            # As in ipstore.binning_kernels.encode_equal: vector code here, exact code for what lies at an edge.
+            # As in ipstore.binning_kernels.encode_equal: vector code here, exact code for what lies at an
+            # edge.
             for i in range(values.size):
                 position = values[i] / width
                 floor = np.floor(position)
@@ -84,7 +85,7 @@ def encode_width(x: Any, width: float, out: Any, refused: Any) -> None:
             out[row, i] -= smallest
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@njit(nogil=True, cache=True)
 def _mix(h: Any) -> Any:
     """Mix 64 bits so that each depends on all; a bijection, so that nothing is lost."""
     h = (h ^ (h >> _HALF)) * _ODD
@@ -92,9 +93,9 @@ def _mix(h: Any) -> Any:
     return h ^ (h >> _HALF)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@njit(nogil=True, cache=True)
 def _keys(codes: Any, keys: Any) -> None:
-    """Give each row of codes (sample, unit) a 64-bit key: the codes themselves where they fit, else a rolling hash."""
+    """Give each row of codes (sample, unit) a 64-bit key: the codes where they fit, else a rolling hash."""
     samples, units = codes.shape
     flat = codes.reshape(-1)
     largest = flat[0]
@@ -122,9 +123,9 @@ def _keys(codes: Any, keys: Any) -> None:
             keys[sample] = key
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@njit(nogil=True, cache=True)
 def _identify(keys: Any, table_key: Any, table_id: Any, first: Any, ids: Any) -> Any:
-    """Number the distinct keys 0, 1, ... into `ids`; give how many there are.
+    """Write to `ids` which of the distinct keys each is, in order of appearance, and give their number.
 
     Open addressing with linear probing. An entry of the table counts only if its number is `first` or more: a
     caller that raises `first` by the number of samples has an empty table again without clearing it.
@@ -152,13 +153,13 @@ def _identify(keys: Any, table_key: Any, table_id: Any, first: Any, ids: Any) ->
     return distinct
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@njit(nogil=True, cache=True)
 def _counted(ids: Any, order: Any, bounds: Any, growth: Any, count: Any, stamp: Any) -> float:
     """Sum of n log2 n over the counts n of (group, id).
 
-    Group g is ``order[bounds[g]:bounds[g + 1]]``. `growth` at n is what the sum gains when a count grows from n to
-    n + 1. `count` holds ``generation << 32 | n``, each group being a generation from `stamp` on, so that nothing
-    is cleared and no branch is taken.
+    Group g is ``order[bounds[g]:bounds[g + 1]]``. `growth` at n is what the sum gains when a count grows
+    from n to n + 1. `count` holds ``generation << 32 | n``, each group being a generation from `stamp` on,
+    so that nothing is cleared and no branch is taken.
     """
     total = 0.0
     for group in range(bounds.size - 1):
@@ -171,7 +172,7 @@ def _counted(ids: Any, order: Any, bounds: Any, growth: Any, count: Any, stamp: 
     return total
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@njit(nogil=True, cache=True)
 def _weighed(ids: Any, order: Any, bounds: Any, weights: Any, mass: Any, seen: Any, stamp: Any) -> float:
     """Sum of p log2 p over the masses p of (group, id); `seen` says which group `mass` speaks of."""
     total = 0.0
@@ -188,7 +189,7 @@ def _weighed(ids: Any, order: Any, bounds: Any, weights: Any, mass: Any, seen: A
     return total
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@njit(nogil=True, cache=True)
 def _softly(ids: Any, distinct: Any, joint: Any, own: Any, rows: Any, last: Any, mass: Any) -> float:
     """Sum of p log2 p over p(t, y), with `joint` = p(x) p(y|x) of each sample and `own` its sum of p log2 p.
 
@@ -214,9 +215,10 @@ def _softly(ids: Any, distinct: Any, joint: Any, own: Any, rows: Any, last: Any,
     return total
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@njit(nogil=True, cache=True)
 def information(
     codes: Any,
+    out: Any,
     weights: Any,
     growth: Any,
     everything: Any,
@@ -226,7 +228,6 @@ def information(
     own: Any,
     H_X: float,
     H_Y: float,
-    out: Any,
 ) -> None:
     """Write I(X;T), I(T;Y), H(T) and the number of distinct T of each cell to `out`, (4, cell) float64.
 
@@ -274,9 +275,9 @@ def information(
                 total = _counted(ids, order, bounds, growth, count, stamp)
                 entropies[which] = np.log2(samples) - total / samples
             stamp += bounds.size
-        H_T, H_XT, H_TY = entropies
         if not by_label[1].size:
-            H_TY = -_softly(ids, distinct, joint, own, rows, last, mass_y)
+            entropies[2] = -_softly(ids, distinct, joint, own, rows, last, mass_y)
+        H_T, H_XT, H_TY = entropies
         out[0, cell] = max(0.0, H_T + H_X - H_XT) if by_input[1].size else H_T
         out[1, cell] = max(0.0, H_T + H_Y - H_TY)
         out[2, cell] = H_T

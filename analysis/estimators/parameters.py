@@ -1,9 +1,9 @@
-"""What an estimator's parameters may be: one declaration serves the check, the command line and the listing."""
+"""What an estimator's parameters may be: one declaration for the check, the command line and the listing."""
 
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass
 from math import inf, isfinite
-from numbers import Integral, Real
+from operator import index
 from typing import Any
 
 from ipstore.errors import ParameterError
@@ -82,13 +82,14 @@ class Integer(Parameter):
     high: int
 
     @property
-    def allowed(self) -> str:
+    def allowed(self) -> str:  # noqa: D102  # documented where it is declared
         return f"an integer in [{self.low}, {self.high}]"
 
     def _accept(self, value: Any) -> int:
-        if not isinstance(value, Integral) or isinstance(value, bool) or not self.low <= value <= self.high:
+        number = index(value)
+        if isinstance(value, bool) or not self.low <= number <= self.high:
             raise ValueError
-        return int(value)
+        return number
 
     def _read(self, text: str) -> int:
         return int(text)
@@ -103,11 +104,11 @@ class Number(Parameter):
     high: float = inf
 
     @property
-    def allowed(self) -> str:
+    def allowed(self) -> str:  # noqa: D102  # documented where it is declared
         return f"a number in ({self.low:g}, {self.high:g})"
 
     def _accept(self, value: Any) -> float:
-        if not isinstance(value, Real) or isinstance(value, bool) or not self.low < value < self.high:
+        if isinstance(value, bool | str) or not self.low < float(value) < self.high:
             raise ValueError
         return float(value)
 
@@ -123,7 +124,7 @@ class Choice(Parameter):
     words: tuple[str, ...]
 
     @property
-    def allowed(self) -> str:
+    def allowed(self) -> str:  # noqa: D102  # documented where it is declared
         return f"one of {', '.join(map(repr, self.words))}"
 
     def _accept(self, value: Any) -> str:
@@ -143,7 +144,7 @@ class Interval(Parameter):
     words: tuple[str, ...] = ()
 
     @property
-    def allowed(self) -> str:
+    def allowed(self) -> str:  # noqa: D102  # documented where it is declared
         words = "".join(f" or {word!r}" for word in self.words)
         return f"two finite numbers, low < high (on the command line low..high){words}"
 

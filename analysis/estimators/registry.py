@@ -54,13 +54,19 @@ def get(name: str) -> Estimator:
     try:
         found = attrgetter(path)(import_module(module))
     except Exception as error:
-        missing = isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}.")
+        missing = (
+            isinstance(error, ModuleNotFoundError)
+            and error.name
+            and f"{module}.".startswith(f"{error.name}.")
+        )
         if name not in homes and (missing or isinstance(error, AttributeError | TypeError | ValueError)):
             raise UnknownNameError("estimator", name, homes) from error
         error.add_note(f"while loading the estimator {name!r} from {home!r}")
         raise
     if not isinstance(found, Estimator):
-        raise ParameterError(f"{home!r} is a {type(found).__name__}; an estimator must be an {Estimator.__name__}")
+        raise ParameterError(
+            f"{home!r} is a {type(found).__name__}; an estimator must be an {Estimator.__name__}"
+        )
     return found
 
 
@@ -85,7 +91,8 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     UnknownNameError
         If there is no such estimator.
     ParameterError
-        If a parameter does not exist, is given twice, lies outside its range, or is not written ``parameter=value``.
+        If a parameter does not exist, is given twice, lies outside its range, or is not written
+        ``parameter=value``.
     """
     head, _, tail = spec.rpartition(":")
     name, pairs = (head, tail.split(",")) if head and "=" in tail else (spec, [])
@@ -94,7 +101,9 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     for pair in pairs:
         key, equals, text = (part.strip() for part in pair.partition("="))
         if not (key and equals and text) or key in texts:
-            raise ParameterError(f"parameters are written {name}:parameter=value,... each once, but got {spec!r}")
+            raise ParameterError(
+                f"parameters are written {name}:parameter=value,... each once, but got {spec!r}"
+            )
         texts[key] = text
     return name, estimator.parse(texts)
 

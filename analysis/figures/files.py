@@ -9,10 +9,11 @@ import holoviews as hv
 import matplotlib as mpl
 from bokeh.embed import file_html
 from bokeh.layouts import column
-from bokeh.models import CategoricalSlider, ColumnDataSource, CustomJS, Model
+from bokeh.models import CategoricalSlider, ColumnDataSource, CustomJS, Model, Title
 from bokeh.resources import INLINE
 from matplotlib import pyplot as plt
 
+from ipstore.analysis.figures.frame import typeset, write_title
 from ipstore.errors import ParameterError
 
 __all__ = ["save"]
@@ -49,7 +50,9 @@ def save(figure: Any, path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in {".html", ".png", ".svg"}:
-        raise ParameterError(f"a figure is written as .html, .png or .svg, but the path given is {str(path)!r}")
+        raise ParameterError(
+            f"a figure is written as .html, .png or .svg, but the path given is {str(path)!r}"
+        )
     if path.is_dir():
         raise ParameterError(f"{str(path)!r} is a folder; give the name of a file")
     content = _html(figure) if suffix == ".html" else _image(figure, suffix[1:])
@@ -67,7 +70,12 @@ def _html(figure: Any) -> bytes:
     renderer = hv.Store.renderers["bokeh"].instance(theme=None)
     plot = renderer.get_plot(figure)
     model: Model = plot.state
-    title = model.title.text.splitlines()[0]
+    title = (
+        (figure.last if isinstance(figure, hv.HoloMap) else figure)
+        .opts.get("plot", backend="bokeh")
+        .kwargs["title"]
+        .partition("\n")[0]
+    )
     if isinstance(figure, hv.HoloMap):
         model = column(_slider(plot, figure.keys()), model)
     return file_html(model, INLINE, title=title).encode()
@@ -78,32 +86,39 @@ def _slider(plot: Any, epochs: list[int]) -> CategoricalSlider:
 
     HoloViews' own way to html is Panel, whose page asks cdn.holoviz.org for its icons.
     """
+    texts = list(plot.state.select({"type": Title}))
     sources = sorted(plot.state.select({"type": ColumnDataSource}), key=lambda source: source.id)
     titles, frames = [], []
     for position in range(len(epochs)):
         plot.update(position)
-        titles.append(plot.state.title.text)
+        titles.append([title.text for title in texts])
         frames.append([ColumnDataSource(dict(source.data)) for source in sources])
     plot.update(0)
     slider = CategoricalSlider(
-        title="epoch", categories=[str(epoch) for epoch in epochs], value=str(epochs[0]), width=620, margin=(8, 60)
+        title="epoch",
+        categories=[str(epoch) for epoch in epochs],
+        value=str(epochs[0]),
+        width=620,
+        margin=(8, 60),
     )
     code = """
         const frame = slider.categories.indexOf(slider.value)
-        title.text = titles[frame]
+        texts.forEach((title, i) => { title.text = titles[frame][i] })
         sources.forEach((source, i) => { source.data = frames[frame][i].data })
     """
-    arguments = {
-        "slider": slider, "title": plot.state.title, "titles": titles, "sources": sources, "frames": frames
-    }
+    arguments = {"slider": slider, "texts": texts, "titles": titles, "sources": sources, "frames": frames}
     slider.js_on_change("value", CustomJS(args=arguments, code=code))
     return slider
 
 
 def _image(figure: Any, form: str) -> bytes:
     if isinstance(figure, hv.HoloMap):
-        figure = _row(figure)
+        figure, shared = _row(figure)
+    else:
+        shared = ""
     plot = hv.Store.renderers["matplotlib"].get_plot(figure)
+    if shared:
+        write_title(plot.state.axes[0], shared, lift=52)
     content = BytesIO()
     # The same figure gives the same bytes: no date, and ids that are hashes of what they name.
     metadata = {"Date": None} if form == "svg" else None
@@ -113,12 +128,34 @@ def _image(figure: Any, form: str) -> bytes:
     return content.getvalue()
 
 
-def _row(frames: Any) -> Any:
+def _row(frames: Any) -> tuple[Any, str]:
+    """Stand frames side by side, and give the lines of the title that they share."""
     keys = frames.keys()
     if len(keys) > _FRAMES:
         keys = [keys[0], keys[len(keys) // 2], keys[-1]]
     panels, shared = [], ""
-    for key in keys:
-        shared, _, own = frames[key].opts.get("plot", backend="matplotlib").kwargs["title"].rpartition("\n")
-        panels.append(frames[key].clone().opts(title=own, backend="matplotlib"))
-    return hv.Layout(panels).cols(3).opts(title=shared, backend="matplotlib")
+    columns = min(3, len(keys))
+    bottom_left = (len(keys) - 1) // columns * columns  # where the footnotes stand
+    for position, key in enumerate(keys):
+        options = frames[key].opts.get("plot", backend="matplotlib").kwargs
+        shared, _, own = options["title"].rpartition("\n")
+        panels.append(
+            frames[key]
+            .clone()
+            .opts(
+                title=own.replace(" · ", "\n", 1),
+                hooks=options["hooks"] if position == bottom_left else [typeset([])],
+                show_legend=position == len(keys) - 1,
+                aspect=1.15,
+                backend="matplotlib",
+            )
+        )
+    rows = -(-len(panels) // columns)
+    row = hv.Layout(panels).cols(columns)
+    return row.opts(
+        sublabel_format="",
+        hspace=0.25,
+        vspace=0.5,
+        fig_inches=(4.2 * columns, 4 * rows),
+        backend="matplotlib",
+    ), shared

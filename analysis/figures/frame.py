@@ -20,8 +20,9 @@ __all__ = [
     "I_TY",
     "I_XT",
     "SATURATION",
+    "STEP",
+    "canvas",
     "count",
-    "footnotes",
     "heading",
     "limits",
     "log_spaced",
@@ -29,10 +30,15 @@ __all__ = [
     "reference_lines",
     "saturated",
     "styled",
+    "typeset",
+    "write_title",
 ]
 
 I_XT = hv.Dimension("I_XT", label="I(X;T)", unit="bits")
 I_TY = hv.Dimension("I_TY", label="I(T;Y)", unit="bits")
+
+STEP = [I_XT, I_TY, "I_XT_end", "I_TY_end"]
+"""Dimensions of a segment from one point of the plane to another."""
 
 INK = "#222222"
 GREY = "#767676"  # 4.5:1 on white, the least contrast that WCAG 2.1 allows for text
@@ -57,7 +63,7 @@ def prepare(plane: xr.Dataset, layers: Sequence[str] | None = None) -> xr.Datase
     Returns
     -------
     Dataset
-        In memory, ordered (epoch, seed, layer), epochs ascending.
+        In memory, ordered (epoch, seed, layer), epochs ascending; a cell is two finite numbers or two NaN.
 
     Raises
     ------
@@ -74,6 +80,10 @@ def prepare(plane: xr.Dataset, layers: Sequence[str] | None = None) -> xr.Datase
             )
         if set(plane[name].dims) != {"epoch", "seed", "layer"}:
             raise ParameterError(f"{name} must have dims (epoch, seed, layer) but has {plane[name].dims}")
+    if missing := [name for name in ("epoch", "seed", "layer") if name not in plane.coords]:
+        raise ParameterError(
+            f"the plane lacks coordinates for {', '.join(missing)}; assign them (assign_coords)"
+        )
     if missing := [name for name in _ATTRS if name not in plane.attrs]:
         raise ParameterError(
             f"the plane lacks the attributes {', '.join(missing)}, which the figure must state. "
@@ -86,10 +96,17 @@ def prepare(plane: xr.Dataset, layers: Sequence[str] | None = None) -> xr.Datase
                 raise UnknownNameError("layer", name, known)
         plane = plane.sel(layer=list(layers))
     plane = plane[["I_XT", "I_TY"]].transpose("epoch", "seed", "layer").sortby("epoch").compute()
-    if not bool(np.isfinite(plane["I_XT"] + plane["I_TY"]).any()):
+    plane = plane.where(np.isfinite(plane["I_XT"] + plane["I_TY"]))
+    if empty := [
+        str(name) for name in plane["layer"].values if not plane["I_XT"].sel(layer=name).notnull().any()
+    ]:
         raise ParameterError(
-            f"the plane has no cell that is a number: dims {dict(plane.sizes)}, all NaN or empty. "
-            f"Look at the training loss: every seed may have diverged"
+            f"layer {', '.join(empty)} has no finite value at any epoch and seed. If every seed diverged, look at "
+            f"the training loss; else choose the other layers with `layers`"
+        )
+    if 0 in plane.sizes.values():
+        raise ParameterError(
+            f"the plane is empty: {dict(plane.sizes)}. Select at least one epoch, seed and layer"
         )
     return plane
 
@@ -107,7 +124,7 @@ def limits(plane: xr.Dataset) -> tuple[tuple[float, float], tuple[float, float]]
     ends = []
     for values, bound in ((plane["I_XT"], plane.attrs["H_X"]), (plane["I_TY"], plane.attrs["I_XY"])):
         low, high = min(0.0, float(values.min())), max(float(bound), float(values.max()))
-        ends.append((low - 0.03 * (high - low), high + 0.09 * (high - low)))
+        ends.append((low - 0.03 * (high - low), high + 0.11 * (high - low)))
     return ends[0], ends[1]
 
 
@@ -133,9 +150,7 @@ def reference_lines(plane: xr.Dataset) -> Any:
     xlim, ylim = limits(plane)
     i_xy, h_x = float(plane.attrs["I_XY"]), float(plane.attrs["H_X"])
     lines = styled(
-        hv.Segments(
-            [(xlim[0], i_xy, xlim[1], i_xy), (h_x, ylim[0], h_x, ylim[1])], [I_XT, I_TY, "I_XT_end", "I_TY_end"]
-        ),
+        hv.Segments([(xlim[0], i_xy, xlim[1], i_xy), (h_x, ylim[0], h_x, ylim[1])], STEP),
         bokeh={"color": GREY, "line_width": 1, "line_dash": "dashed"},
         matplotlib={"color": GREY, "linewidth": 0.8, "linestyle": "dashed"},
     )
@@ -169,12 +184,16 @@ def _small_text(label: tuple[float, float, str], angle: int, *, bottom: bool) ->
 def heading(plane: xr.Dataset, title: str, seeds: str) -> str:
     """Say what is drawn: the run, p(y|x), the estimator with its parameters, and how many seeds."""
     attrs = plane.attrs
-    parameters = ", ".join(f"{name}={value}" for name, value in attrs["parameters"].items() if value is not None)
+    parameters = ", ".join(
+        f"{name}={value}" for name, value in attrs["parameters"].items() if value is not None
+    )
     estimator = f"estimator: {attrs['estimator']}" + (f" ({parameters})" if parameters else "")
     labels = f"p(y|x): {attrs['labels']} labels, I(X;Y) = {float(attrs['I_XY']):.3f} bits"
     details = " · ".join([labels, estimator, seeds])
     return "\n".join(
-        line for text in (f"{title} · run {attrs['source_run']}", details) for line in textwrap.wrap(text, _WRAP)
+        line
+        for text in (f"{title} · run {attrs['source_run']}", details)
+        for line in textwrap.wrap(text, _WRAP)
     )
 
 
@@ -183,32 +202,79 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def footnotes(notes: Sequence[str]) -> Callable[[Any, Any], None]:
-    """Write `notes` in small print below the frame: a HoloViews hook that knows both backends."""
-    lines = [line for note in notes for line in textwrap.wrap(note, _WRAP + 12)]
+def typeset(notes: Sequence[str]) -> Callable[[Any, Any], None]:
+    """Set the first line of the title as a headline, the others small, and `notes` smaller below the frame.
+
+    Neither backend can vary the type within a title; this is a HoloViews hook that does it in both.
+    """
+    below = "\n".join(line for note in notes for line in textwrap.wrap(note, _WRAP + 10))
 
     def hook(plot: Any, _: Any) -> None:
         if plot.renderer.backend == "matplotlib":
-            plot.handles["axis"].annotate(
-                "\n".join(lines),
-                (0, 0),
-                (0, -38),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                verticalalignment="top",
-                size=8,
-                color=GREY,
-                annotation_clip=False,
-            )
-        elif not plot.state.select({"name": "footnote"}):  # the hook runs again for every frame of a HoloMap
-            for line in lines:
-                note = Title(text=line, text_font_size="8.5pt", text_font_style="normal", text_color=GREY)
-                note.name = "footnote"
-                plot.state.add_layout(note, "below")
+            axis = plot.handles["axis"]
+            write_title(axis, axis.get_title())
+            axis.set_title("")
+            axis.annotate(below, (0, 0), (0, -38), size=8, color=GREY, verticalalignment="top", **_OUTSIDE)
+            return
+        figure = plot.state
+        figure.title.text, _, details = figure.title.text.partition("\n")
+        if added := [title for title in figure.above if title.name == "details"]:
+            added[0].text = details  # the hook runs again for every frame of a HoloMap
+            return
+        small = {"text_font_style": "normal", "text_line_height": 1.3}
+        figure.add_layout(
+            Title(text=details, text_font_size="10pt", text_color=INK, name="details", **small), "above"
+        )
+        figure.add_layout(Title(text=below, text_font_size="8.5pt", text_color=GREY, **small), "below")
 
     return hook
 
 
+_OUTSIDE = {
+    "xycoords": "axes fraction",
+    "textcoords": "offset points",
+    "annotation_clip": False,
+    "parse_math": False,
+}
+
+
+def write_title(axis: Any, title: str, lift: float = 6) -> None:
+    """Write a headline and the small lines under it `lift` points above a matplotlib axis."""
+    headline, _, details = title.partition("\n")
+    rows = details.count("\n") + 1 if details else 0
+    axis.annotate(details, (0, 1), (0, lift), size=9, color=INK, linespacing=1.3, **_OUTSIDE)
+    axis.annotate(headline, (0, 1), (0, lift + 2 + 13 * rows), size=12, weight="bold", color=INK, **_OUTSIDE)
+
+
+def canvas(width: int, height: int) -> dict[str, Any]:
+    """Give the options of a whole figure, `width` by `height` in hundredths of an inch, which are pixels on screen."""
+    return {
+        "bokeh": {
+            "width": width,
+            "height": height,
+            "toolbar": "right",
+            "backend_opts": {
+                "title.text_font_size": "12pt",
+                "title.text_color": INK,
+                "toolbar.logo": None,
+                "xaxis.axis_label_text_font_style": "normal",
+                "yaxis.axis_label_text_font_style": "normal",
+                "xaxis.minor_tick_line_color": None,
+                "yaxis.minor_tick_line_color": None,
+            },
+            "fontsize": {"labels": "11pt", "ticks": "10pt"},
+        },
+        "matplotlib": {
+            "fig_inches": (width / 100, height / 100),
+            "aspect": "auto",
+            "fontsize": {"labels": 11, "ticks": 10},
+        },
+    }
+
+
 def styled(element: Any, *, bokeh: dict[str, Any], matplotlib: dict[str, Any], **both: Any) -> Any:
     """Set the options of `element` for each backend, so that one object renders under either."""
+    # The limits are given; without framewise HoloViews would range over all frames at every frame: 10x the time.
+    both["framewise"] = True
+    matplotlib.setdefault("aspect", "auto")  # HoloViews places a colour bar before the figure's aspect is set
     return element.opts(backend="bokeh", **both, **bokeh).opts(backend="matplotlib", **both, **matplotlib)

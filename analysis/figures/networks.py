@@ -12,8 +12,8 @@ from ipstore.analysis.figures.frame import (
     I_XT,
     INK,
     SATURATION,
+    canvas,
     count,
-    footnotes,
     heading,
     limits,
     log_spaced,
@@ -21,6 +21,7 @@ from ipstore.analysis.figures.frame import (
     reference_lines,
     saturated,
     styled,
+    typeset,
 )
 from ipstore.errors import ParameterError
 
@@ -80,13 +81,13 @@ def snapshots(
     xlim, ylim = limits(plane)
     lines = reference_lines(plane)
     title = heading(plane, "Networks in the information plane", count(plane.sizes["seed"], "seed"))
-    finite = np.isfinite(plane["I_XT"] + plane["I_TY"])
+    finite = plane["I_XT"].notnull()
     full = saturated(plane, saturation)
     notes = ["One point per network and layer."]
     if bool(full.isel(epoch=chosen).any()):
         notes.append(
-            f"Saturated: mean I(X;T) within {saturation:g} bits of H(X); nearly every input has a cell of its own, "
-            f"so I(X;T) could not be higher."
+            f"Saturated: mean I(X;T) within {saturation:g} bits of H(X), nearly every input in a cell of its own; "
+            f"I(X;T) can rise no further."
         )
     if absent := int((~finite).sum()):
         notes.append(f"Left out: NaN, as after divergence, in {absent:,} of {finite.size:,} cells.")
@@ -95,7 +96,10 @@ def snapshots(
     for i in chosen:
         present = finite.isel(epoch=i)
         shown, every = int(present.any("layer").sum()), plane.sizes["seed"]
-        words = [f"epoch {stored[i]}", count(every, "network") if shown == every else f"{shown} of {every} networks"]
+        words = [
+            f"epoch {stored[i]}",
+            count(every, "network") if shown == every else f"{shown} of {every} networks",
+        ]
         if names := [str(name) for name in plane["layer"].values[full.isel(epoch=i).values]]:
             words.append(f"saturated: {', '.join(names)}")
         frames[int(stored[i])] = styled(
@@ -103,11 +107,10 @@ def snapshots(
             title=f"{title}\n{' · '.join(words)}",
             xlim=xlim,
             ylim=ylim,
-            hooks=[footnotes(notes)],
+            hooks=[typeset(notes)],
             legend_position="right",
             show_legend=True,
-            bokeh={"width": 880, "height": 600, "toolbar": "right"},
-            matplotlib={"fig_inches": (7.6, 5.6), "aspect": "auto"},
+            **canvas(880, 600),
         )
     return hv.HoloMap(frames, kdims=[hv.Dimension("epoch", type=int)])
 
@@ -119,7 +122,7 @@ def _networks(plane: xr.Dataset) -> Any:
     overlay = {}
     for k, layer in enumerate(layers):
         one = plane.sel(layer=layer)
-        one = one.isel(seed=np.isfinite(one["I_XT"] + one["I_TY"]).values)
+        one = one.dropna("seed")
         points = hv.Points((one["I_XT"].values, one["I_TY"].values, one["seed"].values), [I_XT, I_TY], "seed")
         overlay[layer] = styled(
             points,

@@ -64,7 +64,7 @@ def place(
                     continue
                 covered = np.all(np.abs(obstacles - centre) < half, axis=1).sum()
                 clashes = sum(np.all(np.abs(other - centre) < half + size) for other, size in placed)
-                cost = covered + 1000 * clashes + 60 * gap
+                cost = covered + 1000 * clashes + 200 * gap
                 if cost < least:
                     best, least = centre, cost
         placed.append((best, half))

@@ -13,8 +13,9 @@ from ipstore.analysis.figures.frame import (
     I_XT,
     INK,
     SATURATION,
+    STEP,
+    canvas,
     count,
-    footnotes,
     heading,
     limits,
     log_spaced,
@@ -22,6 +23,7 @@ from ipstore.analysis.figures.frame import (
     reference_lines,
     saturated,
     styled,
+    typeset,
 )
 from ipstore.analysis.figures.placing import merge, place
 
@@ -68,31 +70,29 @@ def information_plane(
     ----------
     Shwartz-Ziv and Tishby 2017, arXiv 1703.00810, figures 2 and 3.
     """
-    plane = prepare(plane, layers)
-    used, seeds, notes = _without_nan(plane)
-    curves = _curves(used, saturation)
-    drawn = used["epoch"].values
-    xlim, ylim = limits(plane)
-    colour = _EpochColour(drawn)
-    first, last = drawn[0], drawn[-1]
+    plane, seeds, notes = _without_nan(prepare(plane, layers))
+    epochs = plane["epoch"].values
+    colour = _EpochColour(epochs)
+    curves = _curves(plane, saturation)
+    points = _points(plane, colour)
     notes = [
-        f"Line: mean over seeds, from epoch {first} (hollow) to epoch {last} (filled). Points: single seeds.",
-        *_saturation_note(used, saturation),
+        _key(plane),
+        *_saturation_note(plane, saturation),
         *notes,
     ]
+    xlim, ylim = limits(plane)
     return styled(
         reference_lines(plane)
-        * _points(used, colour)
+        * points
         * _paths(curves, colour)
         * _markers(curves, colour)
-        * _names(curves, plane),
+        * _names(curves, points, plane),
         title=heading(plane, "Information plane", seeds),
         xlim=xlim,
         ylim=ylim,
         show_legend=False,
-        hooks=[footnotes(notes)],
-        bokeh={"width": 880, "height": 600, "toolbar": "right"},
-        matplotlib={"fig_inches": (8.8, 6), "aspect": "auto"},
+        hooks=[typeset(notes)],
+        **canvas(880, 600),
     )
 
 
@@ -116,7 +116,9 @@ class _EpochColour:
         powers = [first, *(10**k for k in range(len(str(last))))]
         # A power of ten too near the last epoch would print over it.
         ticks = [e for e in powers if first <= e and self(e) < self(last) - 0.06 * np.ptp(self.limits)]
-        self.ticks = [(self(epoch), str(epoch)) for epoch in dict.fromkeys([*ticks, last])]
+        shown = list(dict.fromkeys([*ticks, last]))
+        self.ticks = [(self(epoch), str(epoch)) for epoch in shown]
+        self.named_ticks = [(self(e), f"epoch {e}" if e in (first, last) else str(e)) for e in shown]
 
     def __call__(self, epoch: Any) -> Any:
         return np.log10(1.0 + epoch)
@@ -128,14 +130,16 @@ class _EpochColour:
 
 def _without_nan(plane: xr.Dataset) -> tuple[xr.Dataset, str, list[str]]:
     """Keep the seeds that are numbers throughout: a mean over changing seeds would jump where one drops out."""
-    finite = np.isfinite(plane["I_XT"] + plane["I_TY"])
+    finite = plane["I_XT"].notnull()
     complete = finite.all(["epoch", "layer"])
     every, kept = plane.sizes["seed"], int(complete.sum())
     cells = f"NaN in {int((~finite).sum()):,} of {finite.size:,} cells"
     if kept == every:
         return plane, count(every, "seed"), []
     if kept == 0:
-        note = f"Every seed has NaN cells ({cells}): each mean is over the seeds that are numbers at that epoch."
+        note = (
+            f"Every seed has NaN cells ({cells}): each mean is over the seeds that are numbers at that epoch."
+        )
         return plane, count(every, "seed"), [note]
     names = ", ".join(str(seed) for seed in plane["seed"].values[~complete.values])
     note = f"Left out: {count(every - kept, 'seed')} with NaN cells, as after divergence ({cells}): seed {names}."
@@ -155,18 +159,28 @@ def _curves(plane: xr.Dataset, saturation: float) -> list[_Curve]:
     return curves
 
 
+def _key(plane: xr.Dataset) -> str:
+    first, last = plane["epoch"].values[[0, -1]]
+    line = "mean over seeds" if plane.sizes["seed"] > 1 else "the one seed"
+    points = " Small points: single seeds." if plane.sizes["seed"] > 1 else ""
+    if first == last:
+        return f"Large points: {line}, at epoch {first}.{points}"
+    return f"Line: {line}, from epoch {first} (hollow) to epoch {last} (filled).{points}"
+
+
 def _saturation_note(plane: xr.Dataset, saturation: float) -> list[str]:
-    share = saturated(plane, saturation).mean("epoch")
+    times = saturated(plane, saturation).sum("epoch")
+    every = plane.sizes["epoch"]
     words = [
-        f"{layer} throughout" if part == 1 else f"{layer} in {max(part, 0.01):.0%} of the epochs"
-        for layer, part in zip(share["layer"].values, share.values, strict=True)
-        if part > 0
+        f"{layer} throughout" if number == every else f"{layer} at {number} of {every} epochs"
+        for layer, number in zip(times["layer"].values, times.values, strict=True)
+        if number > 0
     ]
     if not words:
         return []
     return [
-        f"Diamond: saturated, mean I(X;T) within {saturation:g} bits of H(X); nearly every input has a cell of its "
-        f"own, so I(X;T) could not be higher. {'; '.join(words)}."
+        f"Saturated (diamond): mean I(X;T) within {saturation:g} bits of H(X), nearly every input in a cell of its "
+        f"own; I(X;T) can rise no further. Here: {', '.join(words)}."
     ]
 
 
@@ -174,7 +188,7 @@ def _points(plane: xr.Dataset, colour: _EpochColour) -> Any:
     number = max(8, _POINTS // (plane.sizes["seed"] * plane.sizes["layer"]))
     few = plane.isel(epoch=log_spaced(plane["epoch"].values, number))
     x, y, epoch = (a.values.ravel() for a in xr.broadcast(few["I_XT"], few["I_TY"], few["epoch"]))
-    finite = np.isfinite(x + y)
+    finite = ~np.isnan(x)
     points = hv.Points(
         (x[finite], y[finite], colour(epoch[finite])), [I_XT, I_TY], colour.dimension, group="Seeds"
     )
@@ -188,23 +202,39 @@ def _points(plane: xr.Dataset, colour: _EpochColour) -> Any:
 
 
 def _paths(curves: list[_Curve], colour: _EpochColour) -> Any:
-    data = [
-        {"I_XT": c.I_XT, "I_TY": c.I_TY, "log_epoch": colour(c.epoch), "epoch": c.epoch, "layer": c.layer}
+    """One segment per step, coloured by the epoch it arrives at.
+
+    hv.Path would say it shorter, but with several paths HoloViews 1.23 shifts the colours of all but the first.
+    """
+    steps = [
+        (c.I_XT[i - 1], c.I_TY[i - 1], c.I_XT[i], c.I_TY[i], colour(c.epoch[i]), c.layer, c.epoch[i])
         for c in curves
+        for i in range(1, len(c.epoch))
     ]
     return styled(
-        hv.Path(data, [I_XT, I_TY], [colour.dimension, "epoch", "layer"], group="Mean"),
+        hv.Segments(steps, STEP, [colour.dimension, "layer", "epoch"], group="Mean"),
         **colour.options,
         colorbar=True,
         bokeh={
             "line_width": 2.5,
             "line_cap": "round",
-            "cticks": colour.ticks,
+            "cticks": colour.named_ticks,
+            "clabel": "",  # bokeh would write it beside the foot of the bar: the ends of the scale say "epoch"
             "tools": ["hover"],
-            "hover_tooltips": ["layer", "epoch", "I_XT", "I_TY"],
+            "hover_tooltips": [
+                "layer",
+                "epoch",
+                ("I(X;T)", "@I_XT_end{0.000} bits"),
+                ("I(T;Y)", "@I_TY_end{0.000} bits"),
+            ],
         },
-        matplotlib={"linewidth": 2.2, "cbar_ticks": colour.ticks},
+        matplotlib={"linewidth": 2.2, "cbar_ticks": colour.ticks, "hooks": [_round_caps]},
     )
+
+
+def _round_caps(plot: Any, _: Any) -> None:
+    """Join the segments without gaps; HoloViews has an option for it under bokeh only."""
+    plot.handles["artist"].set_capstyle("round")
 
 
 def _markers(curves: list[_Curve], colour: _EpochColour) -> Any:
@@ -235,19 +265,23 @@ def _markers(curves: list[_Curve], colour: _EpochColour) -> Any:
     return hv.Overlay(overlay)
 
 
-def _names(curves: list[_Curve], plane: xr.Dataset) -> Any:
+def _names(curves: list[_Curve], points: Any, plane: xr.Dataset) -> Any:
     """Write each layer's name beside the end of its path, with a leader where it had to move away."""
     low, high = np.array(limits(plane)).T
+    ink = np.concatenate([_ink(curves, plane), points.array([0, 1])])
     ends = (np.array([(c.I_XT[-1], c.I_TY[-1]) for c in curves]) - low) / (high - low)
     groups = merge(ends, [c.layer for c in curves])
-    ends = ends[[first for first, _ in groups]]
-    names = [name for _, name in groups]
-    centres = place(ends, names, (_ink(curves, plane) - low) / (high - low))
-    far = np.abs(centres - ends)[:, 1] > 0.07
-    leaders = np.hstack([ends, centres])[far] * np.tile(high - low, 2) + np.tile(low, 2)
+    groups.sort(
+        key=lambda group: ends[group[0], 0]
+    )  # from left to right each name finds room above its point
+    ends, names = ends[[first for first, _ in groups]], [name for _, name in groups]
+    centres = place(ends, names, (ink - low) / (high - low))
+    rise = centres[:, 1] - ends[:, 1]
+    feet = centres - np.column_stack([np.zeros_like(rise), 0.02 * np.sign(rise)])
+    leaders = np.hstack([ends, feet])[np.abs(rise) > 0.07] * np.tile(high - low, 2) + np.tile(low, 2)
     x, y = (centres * (high - low) + low).T
     return styled(
-        hv.Segments(leaders, [I_XT, I_TY, "I_XT_end", "I_TY_end"], group="Leader"),
+        hv.Segments(leaders, STEP, group="Leader"),
         color=INK,
         bokeh={"line_width": 0.7},
         matplotlib={"linewidth": 0.5},
@@ -259,11 +293,16 @@ def _names(curves: list[_Curve], plane: xr.Dataset) -> Any:
 
 
 def _ink(curves: list[_Curve], plane: xr.Dataset) -> NDArray[np.float64]:
-    """Points along everything that a name should not cover: paths, their ends, and the reference lines."""
+    """Points along the lines that a name should not cover: paths, their ends, the reference lines and labels."""
     (left, right), (bottom, top) = limits(plane)
-    along = np.linspace(0, 1, 100)
-    horizontal = np.column_stack([left + along * (right - left), np.full(100, plane.attrs["I_XY"])])
-    vertical = np.column_stack([np.full(100, plane.attrs["H_X"]), bottom + along * (top - bottom)])
-    paths = [np.column_stack([c.I_XT, c.I_TY]) for c in curves]
+    i_xy, h_x = plane.attrs["I_XY"], plane.attrs["H_X"]
+    x, y = np.linspace(left, right, 60), np.linspace(bottom, top, 60)
+    words = np.array([(a, i_xy + b * (top - bottom)) for a in x[:13] for b in (0.01, 0.02, 0.03, 0.04)])
+    along = np.linspace(0, 1, 400)
+    paths = [
+        np.column_stack([np.interp(along, np.linspace(0, 1, len(v)), v) for v in (c.I_XT, c.I_TY)])
+        for c in curves
+    ]
     ends = [np.repeat(path[[0, -1]], 10, axis=0) for path in paths]
-    return np.concatenate([horizontal, vertical, *paths, *ends])
+    lines = [np.column_stack([x, np.full_like(x, i_xy)]), np.column_stack([np.full_like(y, h_x), y])]
+    return np.concatenate([words, *lines, *paths, *ends])

@@ -59,13 +59,12 @@ def load(name: str, **params: Any) -> Task:
         json.dumps(params, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ParameterError(
-            f"task {name!r} cannot take {params!r}: {error}. It takes {inspect.signature(factory)}, as JSON values"
+            f"task {name!r} cannot take {params!r}: {error}. It takes {inspect.signature(factory)}, "
+            "as JSON values"
         ) from error
     task = factory(**params)
     if not isinstance(task, Task):
-        raise ParameterError(
-            f"{name!r} returned a {type(task).__name__}; a task factory returns a {Task.__name__}"
-        )
+        raise ParameterError(f"{name!r} returned a {type(task).__name__}; a task factory returns a Task")
     return replace(task, name=name, params=params)
 
 
@@ -81,4 +80,5 @@ def _factory(name: str) -> Callable[..., Any]:
         raise ParameterError(
             f"{name!r} is a {type(found).__name__}; a task factory is a function that returns a Task"
         )
-    return found
+    factory: Callable[..., Any] = found
+    return factory

@@ -1,8 +1,8 @@
 """Holding a run's stored bytes against the checksums and digests that were taken when they were made."""
 
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +82,23 @@ def verify(folder: Path, progress: Callable[[int, int], None] = lambda done, tot
     for done, (group, path, array, index) in enumerate(files, 1):
         region = _region(array, index)
         shown = f"{group.relative_to(folder)}/{path}" if group != folder else path
-        if not (group / path / ".".join(["c", *map(str, index)])).is_file():
-            found = [(region, "the chunk file is missing")]
+        file = group / path / ".".join(["c", *map(str, index)])
+        if not file.is_file() or not file.stat().st_size:  # Zarr would read either as fill values
+            found = [(region, "the chunk file is missing or empty")]
         else:
             found = list(_compare(array, region, digests.of(path) if group == folder else None))
         damages += [Damage(folder.name, shown, *_labels(group, array, part), reason) for part, reason in found]
         progress(done, len(files))
-    return damages + _check_state(folder, attrs)
+    return [*_joined(damages), *_check_state(folder, attrs)]
+
+
+def _joined(damages: Sequence[Damage]) -> list[Damage]:
+    """One entry for what differs in the epoch alone."""
+    epochs: dict[Damage, tuple[int, ...]] = {}
+    for damage in damages:
+        key = replace(damage, epochs=())
+        epochs[key] = epochs.get(key, ()) + damage.epochs
+    return [replace(key, epochs=joined) for key, joined in epochs.items()]
 
 
 def _arrays(group: Path) -> list[tuple[str, "zarr.Array[Any]"]]:
@@ -118,7 +128,7 @@ def _compare(array: "zarr.Array[Any]", region: _Region, expected: NDArray[Any] |
     except (RuntimeError, ValueError, OSError) as error:
         step = array.chunks[0]
         if region[0].stop - region[0].start <= step:
-            yield region, f"the chunk cannot be decoded ({error})"
+            yield region, "the checksum does not match" if "checksum" in str(error) else f"cannot be decoded: {error}"
             return
         for start in range(region[0].start, region[0].stop, step):
             part = slice(start, min(start + step, region[0].stop))

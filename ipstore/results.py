@@ -1,0 +1,142 @@
+"""What an analysis wrote: a published group of its own below the run, growing with the run's epochs."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ipstore.errors import ParameterError
+from ipstore.format import FORMAT, FORMAT_VERSION, check_version
+from ipstore.group import GrowingGroup, read_document, remove_group, utc_now
+from ipstore.reader import open_published
+from ipstore.schema import GrowingArray, StaticArray, check_name
+
+__all__ = ["ResultWriter", "open_result", "remove_result"]
+
+_CHUNK_EPOCHS = 64
+
+
+class ResultWriter:
+    """Appends the epochs that a result lacks.
+
+    Parameters
+    ----------
+    run : Path
+        Folder of the run.
+    name : str
+        Name of the result.
+    quantities : mapping of str to mapping
+        Variables over (epoch, seed, layer), with their attributes.
+    seeds : sequence of int
+    layers : sequence of str
+    provenance : mapping
+        JSON attributes that say what the result is; one that is stored must have the same.
+
+    Raises
+    ------
+    ParameterError
+        If a result of that name says something else of itself.
+    RunLockedError
+        If another process writes it.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        name: str,
+        quantities: Mapping[str, Mapping[str, Any]],
+        seeds: Sequence[int],
+        layers: Sequence[str],
+        provenance: Mapping[str, Any],
+    ) -> None:
+        folder = run / "results" / check_name("result", name)
+        folder.parent.mkdir(exist_ok=True)
+        if not folder.exists():
+            shape = (len(seeds), len(layers))
+            growing = [GrowingArray("epoch", (), (), "int64", attrs={"long_name": "completed epochs"})]
+            growing += [
+                GrowingArray(quantity, ("seed", "layer"), shape, "float64", attrs=attrs)
+                for quantity, attrs in quantities.items()
+            ]
+            static = [
+                StaticArray("seed", ("seed",), np.array(seeds, np.int64)),
+                StaticArray("layer", ("layer",), np.array(layers, np.dtypes.StringDType())),
+            ]
+            attrs = {"format": FORMAT, "format_version": FORMAT_VERSION, "created_at": utc_now(), **provenance}
+            self._group = GrowingGroup.create(folder, growing, static, attrs, shard_epochs=_CHUNK_EPOCHS)
+        else:
+            _check_same(folder, provenance)
+            self._group = GrowingGroup.resume(folder)
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs that are stored."""
+        return self._group.epochs
+
+    def append(self, values: xr.Dataset) -> None:
+        """Store further epochs, durably.
+
+        Parameters
+        ----------
+        values : Dataset over (epoch, seed, layer)
+            In memory, following those stored.
+        """
+        start, stop = self.epochs, self.epochs + values.sizes["epoch"]
+        inner = range(start - start % _CHUNK_EPOCHS + _CHUNK_EPOCHS, stop, _CHUNK_EPOCHS)
+        for first, last in pairwise([start, *inner, stop]):
+            piece = values.isel(epoch=slice(first - start, last - start))
+            for name, array in {"epoch": piece["epoch"], **piece.data_vars}.items():
+                self._group.write(str(name), first, array.to_numpy())
+        self._group.publish(stop)
+
+    def close(self) -> None:
+        """Let others write the result."""
+        self._group.close()
+
+
+def open_result(run: Path, name: str) -> xr.Dataset:
+    """Open a result of a run, lazily.
+
+    Parameters
+    ----------
+    run : Path
+        Folder of the run.
+    name : str
+
+    Returns
+    -------
+    xarray.Dataset
+        Its quantities (epoch, seed, layer), with the provenance as attributes.
+
+    Raises
+    ------
+    StoreNotFoundError, NotAStoreError, FormatVersionError
+    """
+    return open_published(run / "results" / check_name("result", name)).to_dataset()
+
+
+def remove_result(run: Path, name: str) -> None:
+    """Remove a result that nobody writes, if it is there.
+
+    Raises
+    ------
+    RunLockedError
+    """
+    folder = run / "results" / check_name("result", name)
+    if folder.exists():
+        remove_group(folder)
+
+
+def _check_same(folder: Path, provenance: Mapping[str, Any]) -> None:
+    attrs = read_document(folder)["attributes"]
+    check_version(attrs, folder)
+    stored = {key: attrs.get(key) for key in provenance}
+    if stored != dict(provenance):
+        different = {key: value for key, value in stored.items() if value != provenance[key]}
+        raise ParameterError(
+            f"result {folder.name!r} is of something else ({different}, not "
+            f"{ {key: provenance[key] for key in different} }): give another name, or have it done again"
+        )
