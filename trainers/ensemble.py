@@ -76,7 +76,7 @@ class Ensemble:
     task : Task
     config : TrainConfig
     seeds : sequence of int
-        Distinct, each in [0, 2**63).
+        Distinct, each in [0, 2**32).
     device : str
         "cpu", or a device of PyTorch such as "cuda".
     dtype : {"float32", "float64"}
@@ -158,9 +158,8 @@ class Ensemble:
                 for step in range(steps):
                     gradient = self._step_gradient(seeds, order[:, step * batch : (step + 1) * batch])
                     _accumulate(xp, gradient, mean[seeds], squares[seeds], step + 1)
-                    self._optimiser.step(
-                        self._parameters[seeds], gradient, seeds, self.epoch * steps + step + 1
-                    )
+                    count = self.epoch * steps + step + 1
+                    self._optimiser.step(self._parameters[seeds], gradient, seeds, count)
             moments = GradientMoments(self._norms(mean), self._norms(xp.sqrt(squares * (1 / steps))))
         self.epoch += 1
         return moments
@@ -215,21 +214,17 @@ class Ensemble:
         ProbeMetrics
         """
         backend, n = self._backend, len(self.task.x)
-        shape = len(self.seeds), 2, 2
-        metrics = backend.zeros(*shape)  # (seed, split, [loss, right])
+        features = self._layers[0].inputs + 1
+        inputs, labels = self._columns[:features], self._columns[features:]
+        metrics = backend.zeros(len(self.seeds), 2, 2)  # (seed, split, [loss, right])
         with np.errstate(all="ignore"):
             for seeds in self._passes(n):
                 work = self._workspace(seeds, n)
-                features = self._layers[0].inputs + 1
-                logits = forward(
-                    self._layers, self._activation, self._parameters[seeds], self._columns[:features], work
-                )
-                scores = self._score(logits, self._columns[features:], work)
-                backend.xp.matmul(self._splits[seeds], scores, out=metrics[seeds])
-                for layer, a in zip(
-                    self._layers, [*(a[:, :-1] for a in work.activations), logits], strict=True
-                ):
-                    out[layer.name][seeds].copy_(backend.tensor(a).transpose(1, 2), non_blocking=True)
+                output = forward(self._layers, self._activation, self._parameters[seeds], inputs, work)
+                backend.xp.matmul(self._splits[seeds], self._score(output, labels, work), out=metrics[seeds])
+                activations = [*(a[:, :-1] for a in work.activations), output]
+                for name, a in zip(self.layers, activations, strict=True):
+                    out[name][seeds].copy_(backend.tensor(a).transpose(1, 2), non_blocking=True)
             metrics /= self._split_sizes
         metrics = backend.tensor(metrics)
         return ProbeMetrics(loss=metrics[:, :, 0], accuracy=metrics[:, :, 1])

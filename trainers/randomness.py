@@ -32,10 +32,10 @@ def check_seed(seed: Any) -> int:
     Raises
     ------
     ParameterError
-        If it is no integer in [0, 2**63): stores keep seeds as int64.
+        If it is no integer in [0, 2**32): PyTorch, which draws the weights, would ignore any higher bits.
     """
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) < 2**63:
-        raise ParameterError(f"a seed must be an integer in [0, 2**63) but got {seed!r}")
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) < 2**32:
+        raise ParameterError(f"a seed must be an integer in [0, 2**32) but got {seed!r}")
     return int(seed)
 
 

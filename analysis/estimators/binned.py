@@ -252,7 +252,7 @@ def _read_codes(stored: Binning, given: dict[str, Any]) -> tuple[dict[str, Any],
     asked = ", ".join(f"{name}={value!r}" for name, value in given.items())
     raise ParameterError(
         f"the run stores codes of {stored.bins} equal bins on {stored.range}, which cannot answer {asked}: "
-        "every edge asked for must be one that was stored, as with a number of bins that divides the stored one. "
+        "every edge asked for must be one that was stored, as with a number of bins that divides the stored. "
         "Capture at level full or half for any other"
     )
 

@@ -1,7 +1,7 @@
 """Figures of the information plane, as HoloViews objects that render under bokeh and matplotlib alike.
 
 A new figure is a function from a Dataset to a HoloViews object, in a module of its own, and one line in
-`FIGURES`. In a notebook, load HoloViews as always (``hv.extension("bokeh")``) and the figures show themselves.
+`FIGURES`. In a notebook, ``hv.extension("bokeh")`` makes HoloViews show them, as always.
 """
 
 from collections.abc import Callable

@@ -7,9 +7,12 @@ from typing import Any
 
 import holoviews as hv
 import matplotlib as mpl
+import numpy as np
 from bokeh.embed import file_html
 from bokeh.layouts import column
-from bokeh.models import CategoricalSlider, ColumnDataSource, CustomJS, Model, Title
+from bokeh.models import ColumnDataSource, CustomJS, Model
+from bokeh.models.annotations import Title
+from bokeh.models.widgets.sliders import CategoricalSlider
 from bokeh.resources import INLINE
 from matplotlib import pyplot as plt
 
@@ -25,8 +28,8 @@ def save(figure: Any, path: str | os.PathLike[str]) -> Path:
     """Write a figure in the format that the suffix names: `.html`, `.png` or `.svg`.
 
     html holds everything it needs (BokehJS included) and asks no host for anything; a HoloMap gets a slider.
-    png and svg are drawn by matplotlib; a HoloMap of at most six frames becomes a row of all of them, a longer one
-    of the first, the middle and the last. The file appears whole or not at all.
+    png and svg are drawn by matplotlib; there a HoloMap of at most six frames stands in rows of three, a longer
+    one as its first, middle (on the scale log(1 + epoch)) and last frame. The file appears whole or not at all.
 
     Parameters
     ----------
@@ -132,7 +135,9 @@ def _row(frames: Any) -> tuple[Any, str]:
     """Stand frames side by side, and give the lines of the title that they share."""
     keys = frames.keys()
     if len(keys) > _FRAMES:
-        keys = [keys[0], keys[len(keys) // 2], keys[-1]]
+        position = np.log1p(keys)
+        middle = np.abs(position - (position[0] + position[-1]) / 2).argmin()
+        keys = [keys[0], keys[middle], keys[-1]]
     panels, shared = [], ""
     columns = min(3, len(keys))
     bottom_left = (len(keys) - 1) // columns * columns  # where the footnotes stand
@@ -155,7 +160,7 @@ def _row(frames: Any) -> tuple[Any, str]:
     return row.opts(
         sublabel_format="",
         hspace=0.25,
-        vspace=0.5,
+        vspace=0.35,
         fig_inches=(4.2 * columns, 4 * rows),
         backend="matplotlib",
     ), shared

@@ -1,4 +1,4 @@
-"""What every figure of the information plane shares: checked data, limits, reference lines, words and colours."""
+"""What the figures of the information plane share: checked data, limits, reference lines, words, options."""
 
 import textwrap
 from collections.abc import Callable, Sequence
@@ -6,10 +6,10 @@ from typing import Any
 
 import holoviews as hv
 import holoviews.plotting.bokeh
-import holoviews.plotting.mpl  # noqa: F401  (loading a backend is what lets options be set for it)
+import holoviews.plotting.mpl
 import numpy as np
 import xarray as xr
-from bokeh.models import Title
+from bokeh.models.annotations import Title
 from numpy.typing import NDArray
 
 from ipstore.errors import ParameterError, UnknownNameError
@@ -101,8 +101,8 @@ def prepare(plane: xr.Dataset, layers: Sequence[str] | None = None) -> xr.Datase
         str(name) for name in plane["layer"].values if not plane["I_XT"].sel(layer=name).notnull().any()
     ]:
         raise ParameterError(
-            f"layer {', '.join(empty)} has no finite value at any epoch and seed. If every seed diverged, look at "
-            f"the training loss; else choose the other layers with `layers`"
+            f"layer {', '.join(empty)} has no finite value at any epoch and seed. If every seed diverged, look "
+            f"at the training loss; else choose the other layers with `layers`"
         )
     if 0 in plane.sizes.values():
         raise ParameterError(
@@ -112,8 +112,9 @@ def prepare(plane: xr.Dataset, layers: Sequence[str] | None = None) -> xr.Datase
 
 
 def saturated(plane: xr.Dataset, tolerance: float) -> xr.DataArray:
-    """Tell where a layer's mean I(X;T) over seeds lies within `tolerance` bits of H(X): bool (epoch, layer)."""
-    return plane["I_XT"].mean("seed") >= plane.attrs["H_X"] - tolerance
+    """Tell where the mean I(X;T) over seeds lies within `tolerance` bits of H(X): bool (epoch, layer)."""
+    full: xr.DataArray = plane["I_XT"].mean("seed") >= plane.attrs["H_X"] - tolerance
+    return full
 
 
 def limits(plane: xr.Dataset) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -247,7 +248,7 @@ def write_title(axis: Any, title: str, lift: float = 6) -> None:
 
 
 def canvas(width: int, height: int) -> dict[str, Any]:
-    """Give the options of a whole figure, `width` by `height` in hundredths of an inch, which are pixels on screen."""
+    """Give the options of a whole figure, `width` by `height` in pixels, a hundred to the inch on paper."""
     return {
         "bokeh": {
             "width": width,
@@ -274,7 +275,7 @@ def canvas(width: int, height: int) -> dict[str, Any]:
 
 def styled(element: Any, *, bokeh: dict[str, Any], matplotlib: dict[str, Any], **both: Any) -> Any:
     """Set the options of `element` for each backend, so that one object renders under either."""
-    # The limits are given; without framewise HoloViews would range over all frames at every frame: 10x the time.
+    # Without framewise HoloViews looks for the limits, which are given, in all frames at every frame: 7x the time.
     both["framewise"] = True
     matplotlib.setdefault("aspect", "auto")  # HoloViews places a colour bar before the figure's aspect is set
     return element.opts(backend="bokeh", **both, **bokeh).opts(backend="matplotlib", **both, **matplotlib)

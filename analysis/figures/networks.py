@@ -86,8 +86,8 @@ def snapshots(
     notes = ["One point per network and layer."]
     if bool(full.isel(epoch=chosen).any()):
         notes.append(
-            f"Saturated: mean I(X;T) within {saturation:g} bits of H(X), nearly every input in a cell of its own; "
-            f"I(X;T) can rise no further."
+            f"Saturated: mean I(X;T) within {saturation:g} bits of H(X), nearly every input in a cell of its "
+            f"own; I(X;T) can rise no further."
         )
     if absent := int((~finite).sum()):
         notes.append(f"Left out: NaN, as after divergence, in {absent:,} of {finite.size:,} cells.")

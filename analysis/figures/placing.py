@@ -9,6 +9,7 @@ __all__ = ["merge", "place"]
 
 _CHARACTER, _LINE = 0.0115, 0.042  # of a 10 pt label, in fractions of the frame's width and height
 _GAPS = (0.018, 0.05, 0.09, 0.14, 0.2)
+_ASPECT = np.array([1.0, 1.4])  # equal distances on the page, the frame being wider than high
 _ANGLES = np.arange(16) * np.pi / 8
 
 
@@ -59,7 +60,7 @@ def place(
         best, least = point, np.inf
         for gap in _GAPS:
             for angle in _ANGLES:
-                centre = point + (half + (gap, 1.4 * gap)) * (np.cos(angle), np.sin(angle))
+                centre = point + (half + gap * _ASPECT) * (np.cos(angle), np.sin(angle))
                 if np.any(np.abs(centre - 0.5) > 0.5 - half):
                     continue
                 covered = np.all(np.abs(obstacles - centre) < half, axis=1).sum()

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from itertools import product
+from math import log2
 from typing import Any
 
 import numpy as np
@@ -55,10 +56,9 @@ def one_hot(y: Array) -> Array:
 def rule_labels() -> Array:
     """Norms of the spherical harmonics l = 0 and 1 of subsets of an icosahedron's vertices, thresholded."""
     phi = (1 + 5**0.5) / 2
-    vertices = np.array(
-        [(0, 1, phi), (1, phi, 0), (0, 1, -phi), (-1, phi, 0), (phi, 0, -1), (0, -1, phi)]
-        + [(1, -phi, 0), (-1, -phi, 0), (-phi, 0, -1), (0, -1, -phi), (-phi, 0, 1), (phi, 0, 1)]
-    ) / np.hypot(1, phi)
+    first = [(0, 1, phi), (1, phi, 0), (0, 1, -phi), (-1, phi, 0), (phi, 0, -1), (0, -1, phi)]
+    last = [(1, -phi, 0), (-1, -phi, 0), (-phi, 0, -1), (0, -1, -phi), (-phi, 0, 1), (phi, 0, 1)]
+    vertices = np.array([*first, *last]) / np.hypot(1, phi)
     labels: Array = (PATTERNS.sum(axis=1) + np.linalg.norm(PATTERNS @ vertices, axis=1) > 7.632).astype(int)
     return labels
 
@@ -77,25 +77,24 @@ def codes_of(
 ) -> Array:
     """Bin the activations of one cell (sample, unit) as plainly as can be."""
     if width is not None:
-        return np.floor_divide(t.astype(np.float64), width)
+        return np.asarray(np.floor_divide(t.astype(np.float64), width))
     if rule == "idnns":
-        edges = np.linspace(*range, bins).astype(np.float32)
-        return edges[np.digitize(t, edges) - 1]
+        low, high = range
+        edges = np.linspace(low, high, bins).astype(np.float32)
+        return np.asarray(edges[np.digitize(t, edges) - 1])
     columns = [t] if range == "layer" else np.split(t, t.shape[1], axis=1)
     codes = []
     for column in columns:
         if rule == "quantile":
             values = np.unique(column)
             below = [np.sum(p_x[:, None] * (column <= value)) / column.shape[1] for value in values]
-            edges = [
-                values[min(np.searchsorted(below, k / bins - 1e-12), len(values) - 1)]
-                for k in np.arange(1, bins)
-            ]
+            reached = np.searchsorted(below, np.arange(1, bins) / bins - 1e-12)
+            edges = values[np.minimum(reached, len(values) - 1)]
             codes.append(np.searchsorted(edges, column, side="left"))
         else:
             low, high = (column.min(), column.max()) if isinstance(range, str) else range
-            edges = np.linspace(low, high, bins + 1, dtype=np.float64) if low < high else np.arange(bins + 1)
-            codes.append(np.digitize(column, edges[1:-1]))
+            inner = np.linspace(low, high, bins + 1, dtype=np.float64)[1:-1] if low < high else []
+            codes.append(np.digitize(column, inner))
     return np.concatenate(codes, axis=1)
 
 
@@ -106,7 +105,7 @@ def plug_in(codes: Array, p_y_given_x: Array, x_id: Array | None, p_x: Array) ->
         total: dict[Hashable, float] = defaultdict(float)
         for key, mass in masses:
             total[key] += mass
-        return -sum(p * np.log2(p) for p in total.values() if p > 0)
+        return -sum(p * log2(p) for p in total.values() if p > 0)
 
     rows = [
         (tuple(row), n if x_id is None else x_id[n], p, q)

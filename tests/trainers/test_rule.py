@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,8 +43,8 @@ def test_there_are_64_pair_distance_spectra_and_the_label_is_a_function_of_them(
 
 
 def test_power_is_the_norm_of_the_vector_sum() -> None:
-    # Another construction of the icosahedron: a pole, two rings of five, a pole. Rotation and the order of the
-    # columns permute the patterns, so over all of them f must take the same values equally often.
+    # Another construction of the icosahedron: a pole, two rings of five, a pole. Rotation and the order of columns
+    # only permute the patterns, so f must take the same values equally often.
     height, radius, turn = 5**-0.5, 2 * 5**-0.5, 2 * np.pi / 5
     upper = [(radius * np.cos(k * turn), radius * np.sin(k * turn), height) for k in range(5)]
     vertices = np.array([(0, 0, 1), *upper, *(tuple(-c for c in v) for v in upper), (0, 0, -1)])
@@ -92,7 +93,7 @@ def test_signed_inputs() -> None:
 
 
 @settings(deadline=None)  # the first call compiles
-@given(st.integers(0, 2**63 - 1), st.floats(0.001, 1))
+@given(st.integers(0, 2**32 - 1), st.floats(0.001, 1))
 def test_split_has_the_same_size_for_every_seed(seed: int, fraction: float) -> None:
     mask = tasks.load("rule").split(seed, fraction)
     assert mask.dtype == np.bool_
@@ -104,7 +105,7 @@ def test_split_depends_on_the_seed_alone_and_is_uniform() -> None:
     masks = np.stack([task.split(seed, 0.85) for seed in range(400)])
     np.testing.assert_array_equal(masks[7], tasks.load("rule", signed=True).split(7, 0.85))
     assert len(np.unique(masks, axis=0)) == 400
-    # Each sample is drawn Binomial(400, 0.85) times, standard deviation 7.1; 4096 of them stay within 5 of it.
+    # Each sample is drawn Binomial(400, 0.85) times, standard deviation 7.1; all stay within 5 of it.
     assert np.abs(masks.sum(axis=0) - 340).max() < 36
 
 
@@ -114,7 +115,7 @@ def test_split_refuses_a_fraction_outside_0_1(fraction: float) -> None:
         tasks.load("rule").split(0, fraction)
 
 
-@pytest.mark.parametrize("seed", [-1, 2**63, 1.5, True, "3"])
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, True, "3"])
 def test_split_refuses_what_is_no_seed(seed: object) -> None:
     with pytest.raises(ParameterError, match="a seed must be an integer"):
         tasks.load("rule").split(seed, 0.5)  # type: ignore[arg-type]  # what a user may pass
@@ -130,7 +131,7 @@ def test_a_task_is_rebuilt_from_its_name_and_params() -> None:
 
 def test_arrays_of_a_task_are_its_own_and_read_only() -> None:
     x = np.zeros((2, 3), np.float32)
-    task = Task(x=x, p_x=np.full(2, 0.5), p_y_given_x=np.eye(2), x_id=np.zeros(2))
+    task = Task(x=x, p_x=np.full(2, 0.5), p_y_given_x=np.eye(2), x_id=np.zeros(2, np.int64))
     x[:] = 7
     assert not task.x.any()
     with pytest.raises(ValueError, match="read-only"):
@@ -179,7 +180,12 @@ def test_available() -> None:
     assert "rule" in tasks.available()
 
 
-GOOD = {"x": np.eye(3), "p_x": np.full(3, 1 / 3), "p_y_given_x": np.full((3, 2), 0.5), "x_id": np.arange(3)}
+GOOD: dict[str, Any] = {
+    "x": np.eye(3),
+    "p_x": np.full(3, 1 / 3),
+    "p_y_given_x": np.full((3, 2), 0.5),
+    "x_id": np.arange(3),
+}
 
 
 @pytest.mark.parametrize(
@@ -197,6 +203,6 @@ GOOD = {"x": np.eye(3), "p_x": np.full(3, 1 / 3), "p_y_given_x": np.full((3, 2),
         ({"x_id": np.array([0, 1, 0])}, "x_id 0 stands for different inputs"),
     ],
 )
-def test_a_task_refuses_what_is_no_joint_distribution(change: dict[str, np.ndarray], message: str) -> None:
+def test_a_task_refuses_what_is_no_joint_distribution(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         Task(**{**GOOD, **change})

@@ -121,7 +121,7 @@ class Task:
         Parameters
         ----------
         seed : int
-            In [0, 2**63).
+            In [0, 2**32).
         fraction : float
             Share of the samples to train on, in (0, 1].
 

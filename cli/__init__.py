@@ -1,0 +1,1 @@
+"""The command line: handling of arguments and presentation, nothing else."""

@@ -1,0 +1,138 @@
+"""What commands print: tables, one JSON document, and progress."""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Json", "bits", "print_facts", "print_json", "print_table", "progress", "ranges", "say", "size"]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def print_json(document: Any) -> None:
+    """Print the one document of a command; what is not a number becomes null."""
+    typer.echo(json.dumps(_plain(document), indent=2, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def say(text: str) -> None:
+    """Print a line on stdout, unbroken."""
+    typer.echo(text)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[str] = ()) -> None:
+    """Print a table on stdout.
+
+    Parameters
+    ----------
+    columns : sequence of str
+    rows : sequence of sequence of str
+    numbers : sequence of str
+        The columns that are set flush right.
+    """
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in columns:
+        right = name in numbers
+        table.add_column(name, justify="right" if right else "left", no_wrap=right, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    _stdout().print(table)
+
+
+def print_facts(facts: dict[str, str]) -> None:
+    """Print names with their values on stdout."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, value)
+    _stdout().print(table)
+
+
+def _stdout() -> "Console":
+    from rich.console import Console
+
+    # Into a file or a pipe, nothing is broken to fit a window that is not there.
+    return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
+@contextmanager
+def progress(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far long work is, on stderr and only where that is a terminal.
+
+    Parameters
+    ----------
+    what : str
+        What is being done.
+    unit : str
+        What is counted, in the plural; the rate is in it, per second.
+
+    Yields
+    ------
+    callable
+        To be told how many are done, and of how many.
+    """
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.0f} {unit}/s" if task.speed else f"- {unit}/s")
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        TextColumn("{task.completed:,}/{task.total:,}"),
+        Rate(),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True, expand=True) as bar:
+        task = bar.add_task(what, total=0)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def size(count: int) -> str:
+    """Write a number of bytes: ``"1.2 GB"``."""
+    from rich.filesize import decimal
+
+    return decimal(count)
+
+
+def bits(value: float) -> str:
+    """Write an information in bits: three decimals, and a dash for NaN."""
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Write ascending numbers with their runs drawn together: ``"0-3, 7"``."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1] = [parts[-1][0], number]
+        else:
+            parts.append([number])
+    return ", ".join("-".join(map(str, part)) for part in parts)
