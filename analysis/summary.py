@@ -22,9 +22,10 @@ def summary(plane: xr.Dataset) -> xr.Dataset:
     -------
     Dataset
         Over ``layer``, in memory, in bits save the epoch. Of the curve of I(X;T) that is the mean over seeds:
-        ``peak_I_XT``, ``peak_epoch`` (the first, if there are several) and ``drop``, the peak minus the end. Of the
-        last epoch over seeds: ``end_I_XT``, ``end_I_TY``, and their standard deviations (n - 1) ``end_I_XT_sd`` and
-        ``end_I_TY_sd``, NaN for a single seed. The attribute ``seeds`` says how many seeds count.
+        ``peak_I_XT``, ``peak_epoch`` (the first, if there are several) and ``drop``, the peak minus the end.
+        At the last epoch, the mean over seeds and the standard deviation (n - 1; NaN for a single seed):
+        ``end_I_XT``, ``end_I_XT_sd``, ``end_I_TY`` and ``end_I_TY_sd``. The attribute ``seeds`` says how many
+        seeds count.
 
     Raises
     ------
@@ -39,19 +40,17 @@ def summary(plane: xr.Dataset) -> xr.Dataset:
         )
     values = plane[["I_XT", "I_TY"]].load()
     whole = (values["I_XT"] + values["I_TY"]).notnull().all(["epoch", "layer"])
-    values = values.isel(seed=whole.values)
+    values = values.where(whole)
     curve = values["I_XT"].mean("seed")
     end = values.isel(epoch=-1, drop=True)
-    mean = end.mean("seed")
-    peak = curve.max("epoch", skipna=False)
-    sd = end.std("seed", ddof=1) if end.sizes["seed"] > 1 else mean * float("nan")
+    mean, sd = end.mean("seed"), end.std("seed", ddof=1)
     made = xr.Dataset(
         {
-            "peak_I_XT": peak,
-            "peak_epoch": curve["epoch"].isel(epoch=curve.fillna(0).argmax("epoch")).where(peak.notnull()).drop_vars("epoch"),
+            "peak_I_XT": curve.max("epoch"),
+            "peak_epoch": curve.idxmax("epoch"),
             "end_I_XT": mean["I_XT"],
             "end_I_XT_sd": sd["I_XT"],
-            "drop": peak - mean["I_XT"],
+            "drop": curve.max("epoch") - mean["I_XT"],
             "end_I_TY": mean["I_TY"],
             "end_I_TY_sd": sd["I_TY"],
         },

@@ -37,7 +37,8 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _ipstore(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """Capture training into a store, and ask information-theoretic questions of it.

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,19 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Json", "bits", "print_facts", "print_json", "print_table", "progress", "ranges", "say", "size"]
+__all__ = [
+    "Json",
+    "bits",
+    "moment",
+    "pairs",
+    "print_facts",
+    "print_json",
+    "print_table",
+    "progress",
+    "ranges",
+    "say",
+    "size",
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -35,7 +48,9 @@ def say(text: str) -> None:
     typer.echo(text)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[str] = ()) -> None:
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[str] = ()
+) -> None:
     """Print a table on stdout.
 
     Parameters
@@ -48,7 +63,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, number
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for name in columns:
         right = name in numbers
         table.add_column(name, justify="right" if right else "left", no_wrap=right, overflow="fold")
@@ -58,15 +73,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, number
 
 
 def print_facts(facts: dict[str, str]) -> None:
-    """Print names with their values on stdout."""
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    """Print names with their values on stdout, one to a line."""
+    indent = max(map(len, facts)) + 2
     for name, value in facts.items():
-        table.add_row(name, value)
-    _stdout().print(table)
+        line = f"{name:<{indent}}{value}"
+        say(textwrap.fill(line, _stdout().width, subsequent_indent=" " * indent, break_on_hyphens=False))
 
 
 def _stdout() -> "Console":
@@ -99,19 +110,21 @@ def progress(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
-    class Rate(ProgressColumn):
+    class Count(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:,.0f} {unit}/s" if task.speed else f"- {unit}/s")
+            if task.total is None:
+                return Text("")
+            rate = f"{task.speed:,.0f}" if task.speed else "-"
+            return Text(f"{task.completed:,.0f}/{task.total:,.0f}  {rate} {unit}/s")
 
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
-        TextColumn("{task.completed:,}/{task.total:,}"),
-        Rate(),
+        Count(),
         TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True, expand=True) as bar:
-        task = bar.add_task(what, total=0)
+        task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -125,6 +138,22 @@ def size(count: int) -> str:
 def bits(value: float) -> str:
     """Write an information in bits: three decimals, and a dash for NaN."""
     return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def moment(text: str) -> str:
+    """Write a stored time, ISO 8601 in UTC, to the minute."""
+    return f"{text[:16].replace('T', ' ')} UTC"
+
+
+def pairs(values: dict[str, Any]) -> str:
+    """Write names with their values, leaving out None: ``"bins 30, range -1.0..1.0"``."""
+    return ", ".join(f"{key} {_text(value)}" for key, value in values.items() if value is not None)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ("-" if all(isinstance(item, int) for item in value) else "..").join(map(str, value))
+    return str(value)
 
 
 def ranges(numbers: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""How commands end badly: one line on stderr, one JSON document where that was asked for, and an exit code."""
+"""How commands fail: a line on stderr, a JSON document where one was asked for, and an exit code."""
 
 import errno
 import sys
@@ -35,7 +35,7 @@ class Failure(Exception):
 
 
 class ReportingGroup(TyperGroup):
-    """The commands, with whatever they raise on purpose reported; any other exception is a bug, and shows itself."""
+    """The commands; what they raise on purpose is reported. Any other exception is a bug and shows itself."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -60,7 +60,9 @@ class ReportingGroup(TyperGroup):
             raise _report("system", f"{error.filename}: {error.strerror}", 1, as_json) from error
 
 
-def _report(kind: str, message: str, code: int, as_json: bool, details: dict[str, Any] | None = None) -> typer.Exit:
+def _report(
+    kind: str, message: str, code: int, as_json: bool, details: dict[str, Any] | None = None
+) -> typer.Exit:
     typer.echo(f"{'' if code == 130 else 'error: '}{message}", err=True)
     if as_json:
         print_json({"error": {"kind": kind, "message": message, **(details or {})}})
@@ -69,7 +71,7 @@ def _report(kind: str, message: str, code: int, as_json: bool, details: dict[str
 
 @contextmanager
 def _readable_warnings() -> Iterator[None]:
-    """Print a warning as one line: where in the code it was raised is nothing to a user of the command line."""
+    """Print a warning as one line; from where in the code it comes is nothing to who sits at a terminal."""
 
     def show(
         message: Warning | str,

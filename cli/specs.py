@@ -10,7 +10,7 @@ from ipstore.errors import StoreNotFoundError, UnknownNameError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["batch_size", "choose_runs", "interval", "seeds", "task", "task_text", "widths"]
+__all__ = ["batch_size", "choose_runs", "interval", "seeds", "store_folder", "task", "task_text", "widths"]
 
 
 def task(text: str) -> tuple[str, dict[str, Any]]:
@@ -28,7 +28,8 @@ def task(text: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = (part.strip() for part in pair.partition("="))
         if not (key and equals and value) or key in params:
             raise typer.BadParameter(
-                f"parameters are written {name}:parameter=value,... each once, but got {text!r}", param_hint="TASK"
+                f"parameters are written {name}:parameter=value,... each once, but got {text!r}",
+                param_hint="TASK",
             )
         try:
             params[key] = json.loads(value)
@@ -39,7 +40,9 @@ def task(text: str) -> tuple[str, dict[str, Any]]:
 
 def task_text(name: str, params: dict[str, Any]) -> str:
     """Write a task so that `task` reads it."""
-    pairs = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in params.items()]
+    pairs = [
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in params.items()
+    ]
     return f"{name}:{','.join(pairs)}" if pairs else name
 
 
@@ -51,7 +54,8 @@ def widths(text: str) -> tuple[int, ...]:
         return tuple(int(width) for width in text.split("-"))
     except ValueError:
         raise typer.BadParameter(
-            f"widths are written 10-7-5-4-3, or none for no hidden layer, but got {text!r}", param_hint="--hidden"
+            f"widths are written 10-7-5-4-3, or none for no hidden layer, but got {text!r}",
+            param_hint="--hidden",
         ) from None
 
 
@@ -95,6 +99,19 @@ def interval(text: str) -> tuple[float, float]:
         ) from None
 
 
+def store_folder(store: str) -> "Path":
+    """Read the path of a store that may be new; a run inside one is none."""
+    from ipstore.reader import split_run
+
+    path, inside = split_run(store)
+    if inside:
+        raise typer.BadParameter(
+            f"{store!r} is a run of the store {str(path)!r}; write that and --run {inside}",
+            param_hint="STORE",
+        )
+    return path
+
+
 def choose_runs(store: str, run: str | None) -> tuple["Path", list[str]]:
     """Find what ``STORE``, ``STORE/RUN`` or ``STORE --run RUN`` names: one run, or all of the store.
 
@@ -108,13 +125,17 @@ def choose_runs(store: str, run: str | None) -> tuple["Path", list[str]]:
 
     path, inside = split_run(store)
     if run and inside:
-        raise typer.BadParameter(f"{store!r} names a run already; leave out one of the two", param_hint="--run")
+        raise typer.BadParameter(
+            f"{store!r} names a run already; leave out one of the two", param_hint="--run"
+        )
     check_store(path)
     names = run_names(path)
     wanted = run or inside
     if wanted is None:
         if not names:
-            raise StoreNotFoundError(f"the store {str(path)!r} holds no run yet: make one with `ipstore capture`")
+            raise StoreNotFoundError(
+                f"the store {str(path)!r} holds no run yet: make one with `ipstore capture`"
+            )
         return path, names
     if wanted not in names:
         raise UnknownNameError(f"run in {str(path)!r}", wanted, names)

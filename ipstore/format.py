@@ -18,7 +18,7 @@ FORMAT_VERSION = 1
 _CONVENTION = {
     "name": "ipstore",
     "description": "Activations of neural networks over training, one Zarr group per run, published whole.",
-    "schema_url": "https://github.com/ipstore/ipstore/blob/main/docs/format.md",
+    "uuid": "3d1f7a52-6c0e-4b7f-9d55-0c1a5a6e1703",
     "version": str(FORMAT_VERSION),
 }
 

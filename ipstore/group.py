@@ -23,7 +23,7 @@ from zarr.storage import LocalStore, StorePath
 
 from ipstore.durable import Lease, replace_json, sync_directory, sync_filesystem
 from ipstore.errors import CorruptionError, NotAStoreError, RunExistsError, StoreNotFoundError
-from ipstore.pipeline import COMPRESSORS, codec_pipeline
+from ipstore.pipeline import codec_pipeline, compressors
 from ipstore.schema import GrowingArray, StaticArray
 
 __all__ = ["GrowingGroup", "read_document", "remove_group", "utc_now"]
@@ -320,7 +320,7 @@ def _create_nodes(
             dtype=grown.dtype,
             chunks=chunks,
             shards=(shard_epochs, *chunks[1:]) if grown.per_seed else None,
-            compressors=COMPRESSORS,
+            compressors=compressors(np.dtype(grown.dtype)),
             fill_value=grown.fill_value,
             dimension_names=("epoch", *grown.dims),
             attributes=dict(grown.attrs),
@@ -332,7 +332,7 @@ def _create_nodes(
             shape=whole.values.shape,
             dtype=whole.values.dtype,
             chunks=whole.values.shape,
-            compressors=COMPRESSORS,
+            compressors=compressors(whole.values.dtype),
             dimension_names=tuple(whole.dims),
             attributes=dict(whole.attrs),
             chunk_key_encoding=separator,

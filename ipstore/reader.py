@@ -13,7 +13,6 @@ from ipstore.errors import UnknownNameError
 from ipstore.format import check_store, check_version, local_path, run_names
 from ipstore.group import read_document
 from ipstore.pipeline import codec_pipeline
-from ipstore.schema import CHUNK_EPOCHS
 
 __all__ = ["RunInfo", "open", "open_published", "open_run", "run_info", "runs", "split_run"]
 
@@ -111,7 +110,8 @@ def _task_chunks(array: xr.DataArray) -> dict[str, int]:
         fitting = _TASK_BYTES // max(1, prod(array.shape[1:]) * array.dtype.itemsize)
         return {"epoch": max(1, fitting // shard) * shard}
     fitting = max(1, _TASK_BYTES // max(1, prod(array.shape[2:]) * array.dtype.itemsize))
-    epochs = shard if fitting >= shard else max(1, fitting // CHUNK_EPOCHS * CHUNK_EPOCHS)
+    chunk = array.encoding["chunks"][0]
+    epochs = shard if fitting >= shard else max(1, fitting // chunk * chunk)
     return {"epoch": epochs, "seed": max(1, min(-(-_TASK_CELLS // epochs), fitting // epochs))}
 
 

@@ -8,7 +8,7 @@ apart; a few epochs share a chunk and many chunks share a shard, so that files s
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from math import gcd, prod
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from ipstore.errors import ParameterError
 
-__all__ = ["CHUNK_EPOCHS", "GrowingArray", "StaticArray", "check_name", "shard_epochs"]
+__all__ = ["GrowingArray", "StaticArray", "check_name", "shard_epochs"]
 
-CHUNK_EPOCHS = 4
-"""Epochs in one inner chunk of a sharded array."""
-
+_CHUNK_BYTES_PER_VALUE = 16  # inner chunks are 4 epochs of float32, 8 of float16, 16 of codes, which repeat the most
+_SHARD_STEPS = (16, 4)
 _MAX_SHARD_EPOCHS = 64
 _MAX_SHARD_BYTES = 256_000_000
 _MAX_CHUNK_BYTES = 2**31 - 2**16  # blosc counts bytes in a signed 32-bit integer
@@ -98,12 +97,13 @@ class GrowingArray:
         """Shape of the smallest piece that can be read, for a shard of that many epochs."""
         if not self.per_seed:
             return (shard, *self.shape)
-        chunk = (min(CHUNK_EPOCHS, shard), 1, *self.shape[1:])
+        epochs = gcd(_CHUNK_BYTES_PER_VALUE // np.dtype(self.dtype).itemsize, shard)
+        chunk = (epochs, 1, *self.shape[1:])
         if prod(chunk) * np.dtype(self.dtype).itemsize > _MAX_CHUNK_BYTES:
             cell = prod(self.shape[1:]) * np.dtype(self.dtype).itemsize
             raise ParameterError(
                 f"one epoch of one seed of {self.path!r} is {cell / 1e6:,.0f} MB; at most "
-                f"{_MAX_CHUNK_BYTES / CHUNK_EPOCHS / 1e6:,.0f} MB fit. Capture fewer samples or a smaller level"
+                f"{_MAX_CHUNK_BYTES / epochs / 1e6:,.0f} MB fit. Capture fewer samples or a smaller level"
             )
         return chunk
 
@@ -127,7 +127,7 @@ class StaticArray:
 
 
 def shard_epochs(arrays: Sequence[GrowingArray]) -> int:
-    """Epochs per shard: as many as 256 MB of all arrays hold, a multiple of `CHUNK_EPOCHS`, at most 64.
+    """Epochs per shard: as many as 256 MB of all arrays hold, a multiple of 16 where those fit, else of 4; at most 64.
 
     Parameters
     ----------
@@ -138,4 +138,5 @@ def shard_epochs(arrays: Sequence[GrowingArray]) -> int:
     int
     """
     fitting = _MAX_SHARD_BYTES // max(1, sum(array.epoch_bytes for array in arrays))
-    return max(CHUNK_EPOCHS, min(_MAX_SHARD_EPOCHS, fitting // CHUNK_EPOCHS * CHUNK_EPOCHS))
+    step = next((step for step in _SHARD_STEPS if fitting >= step), _SHARD_STEPS[-1])
+    return max(step, min(_MAX_SHARD_EPOCHS, fitting // step * step))

@@ -146,21 +146,22 @@ class Ensemble:
 
     def train_epoch(self) -> GradientMoments:
         """Train every seed for one epoch, over its training samples in an order drawn anew."""
-        xp, shape = self._backend.xp, self._parameters.shape
-        mean, squares = self._backend.zeros(*shape), self._backend.zeros(*shape)
+        mean, squares = (self._backend.zeros(*self._parameters.shape) for _ in range(2))
         n_train = self._train.shape[1]
         batch = min(self.config.batch_size or n_train, n_train)
         steps = -(-n_train // batch)
-        with np.errstate(all="ignore"):  # a diverging seed is data, not an error
+        with self._backend.computing():
             for seeds in self._passes(batch):
                 # One batch needs no order.
                 order = self._backend.index(self._orders(seeds) if steps > 1 else self._train[seeds])
                 for step in range(steps):
                     gradient = self._step_gradient(seeds, order[:, step * batch : (step + 1) * batch])
-                    _accumulate(xp, gradient, mean[seeds], squares[seeds], step + 1)
+                    _accumulate(gradient, mean[seeds], squares[seeds], step + 1)
                     count = self.epoch * steps + step + 1
                     self._optimiser.step(self._parameters[seeds], gradient, seeds, count)
-            moments = GradientMoments(self._norms(mean), self._norms(xp.sqrt(squares * (1 / steps))))
+            moments = GradientMoments(
+                self._norms(mean), self._norms(self._backend.xp.sqrt(squares * (1 / steps)))
+            )
         self.epoch += 1
         return moments
 
@@ -217,7 +218,7 @@ class Ensemble:
         features = self._layers[0].inputs + 1
         inputs, labels = self._columns[:features], self._columns[features:]
         metrics = backend.zeros(len(self.seeds), 2, 2)  # (seed, split, [loss, right])
-        with np.errstate(all="ignore"):
+        with backend.computing():
             for seeds in self._passes(n):
                 work = self._workspace(seeds, n)
                 output = forward(self._layers, self._activation, self._parameters[seeds], inputs, work)
@@ -243,7 +244,7 @@ class Ensemble:
 
     def weight_norms(self) -> Tensor:
         """Norm of each layer's weights and biases, (seed, layer)."""
-        with np.errstate(all="ignore"):
+        with self._backend.computing():
             return self._norms(self._parameters)
 
     def _norms(self, flat: Array) -> Tensor:
@@ -319,7 +320,7 @@ def _layers(widths: Sequence[int]) -> Iterator[Layer]:
         yield layer
 
 
-def _accumulate(xp: Any, gradient: Array, mean: Array, squares: Array, count: int) -> None:
+def _accumulate(gradient: Array, mean: Array, squares: Array, count: int) -> None:
     """Add the `count`-th gradient to the running mean and sum of squared deviations (Welford 1962)."""
     before = gradient - mean
     mean += before * (1 / count)

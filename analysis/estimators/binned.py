@@ -15,7 +15,7 @@ from ipstore.errors import ParameterError
 __all__ = ["binned", "kernel"]
 
 _BATCH = 2**20
-"""Activations that are binned at a time: their codes are still in the cache when they are counted."""
+"""Bytes of codes, or of keys, at a time: they are still in the cache when they are counted."""
 
 
 def kernel(
@@ -90,11 +90,13 @@ def kernel(
     cells = t.reshape(prod(leading), samples, units)
     probe = _probe_arguments(p_y_given_x, x_id, p_x)
     out = np.empty((4, len(cells)))
-    step = max(1, _BATCH // (samples * units))
+    step = max(1, _BATCH // (samples * max(units, 8)))
     for start in np.arange(0, len(cells), step):
         batch = slice(start, start + step)
         codes, refused = _encode(cells[batch], params, p_x)
-        binned_kernels.information(codes, out[:, batch], *probe)
+        keys = np.empty(codes.shape[:2], np.uint64)
+        binned_kernels.row_keys(codes, keys)
+        binned_kernels.information(keys, out[:, batch], *probe)
         out[:, batch][:, refused] = np.nan
     return {q.name: values.reshape(leading) for q, values in zip(binned.quantities, out, strict=True)}
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-__all__ = ["encode_search", "encode_width", "information"]
+__all__ = ["encode_search", "encode_width", "information", "row_keys"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: Fibonacci hashing, Knuth 6.4
 _ODD = np.uint64(0xD6E8FEB86659FD93)  # the multiplier of Mulvey's "rrmxmx" family of 64-bit mixers
@@ -94,33 +94,40 @@ def _mix(h: Any) -> Any:
 
 
 @njit(nogil=True, cache=True)
-def _keys(codes: Any, keys: Any) -> None:
-    """Give each row of codes (sample, unit) a 64-bit key: the codes where they fit, else a rolling hash."""
-    samples, units = codes.shape
-    flat = codes.reshape(-1)
-    largest = flat[0]
-    for i in range(flat.size):
-        largest = max(largest, flat[i])
-    bits = 1
-    while (np.int64(largest) >> bits) > 0:
-        bits += 1
-    shift = np.uint64(bits)
-    per_word = 64 // bits
-    for sample in range(samples):
-        row = codes[sample]
-        if units <= per_word:
-            word = np.uint64(0)
-            for unit in range(units):
-                word = (word << shift) | np.uint64(row[unit])
-            keys[sample] = word
-        else:
-            key = np.uint64(0)
-            for start in range(0, units, per_word):
+def row_keys(codes: Any, keys: Any) -> None:
+    """Give each row of codes a 64-bit key: the codes themselves where they fit, else a rolling hash.
+
+    Parameters
+    ----------
+    codes : (cell, sample, unit) integer, not negative
+    keys : (cell, sample) uint64
+    """
+    cells, samples, units = codes.shape
+    for cell in range(cells):
+        flat = codes[cell].reshape(-1)
+        largest = flat[0]
+        for i in range(flat.size):
+            largest = max(largest, flat[i])
+        bits = 1
+        while (np.int64(largest) >> bits) > 0:
+            bits += 1
+        shift = np.uint64(bits)
+        per_word = 64 // bits
+        for sample in range(samples):
+            row = codes[cell, sample]
+            if units <= per_word:
                 word = np.uint64(0)
-                for unit in range(start, min(start + per_word, units)):
+                for unit in range(units):
                     word = (word << shift) | np.uint64(row[unit])
-                key = _mix(key ^ word) + _GOLDEN
-            keys[sample] = key
+                keys[cell, sample] = word
+            else:
+                key = np.uint64(0)
+                for start in range(0, units, per_word):
+                    word = np.uint64(0)
+                    for unit in range(start, min(start + per_word, units)):
+                        word = (word << shift) | np.uint64(row[unit])
+                    key = _mix(key ^ word) + _GOLDEN
+                keys[cell, sample] = key
 
 
 @njit(nogil=True, cache=True)
@@ -217,7 +224,7 @@ def _softly(ids: Any, distinct: Any, joint: Any, own: Any, rows: Any, last: Any,
 
 @njit(nogil=True, cache=True)
 def information(
-    codes: Any,
+    keys: Any,
     out: Any,
     weights: Any,
     growth: Any,
@@ -233,7 +240,8 @@ def information(
 
     Parameters
     ----------
-    codes : (cell, sample, unit) integer, not negative
+    keys : (cell, sample) uint64
+        Equal keys are equal rows; see `row_keys`.
     weights : (sample,) float64
         Positive; empty if they are equal.
     growth : (sample,) float64
@@ -246,13 +254,12 @@ def information(
     H_X, H_Y : float
         In bits.
     """
-    cells, samples, _ = codes.shape
+    cells, samples = keys.shape
     size = 2
     while size < 2 * samples:
         size *= 2
     table_key = np.empty(size, np.uint64)
     table_id = np.full(size, -1, np.int64)
-    keys = np.empty(samples, np.uint64)
     ids = np.empty(samples, np.int32)
     count = np.full(samples, -1, np.int64)
     mass = np.empty(samples)
@@ -261,8 +268,7 @@ def information(
     last = np.empty(samples, np.int64)
     stamp = 0
     for cell in range(cells):
-        _keys(codes[cell], keys)
-        distinct = _identify(keys, table_key, table_id, cell * samples, ids)
+        distinct = _identify(keys[cell], table_key, table_id, cell * samples, ids)
         out[3, cell] = distinct
         if distinct == 1:
             out[:3, cell] = 0.0

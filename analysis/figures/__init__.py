@@ -7,11 +7,11 @@ A new figure is a function from a Dataset to a HoloViews object, in a module of 
 from collections.abc import Callable
 from typing import Any
 
-from ipstore.analysis.figures.files import save
+from ipstore.analysis.figures.files import check_path, save
 from ipstore.analysis.figures.networks import snapshots
 from ipstore.analysis.figures.trajectories import information_plane
 
-__all__ = ["FIGURES", "information_plane", "save", "snapshots"]
+__all__ = ["FIGURES", "check_path", "information_plane", "save", "snapshots"]
 
 FIGURES: dict[str, Callable[..., Any]] = {
     "plane": information_plane,

@@ -13,13 +13,13 @@ from bokeh.layouts import column
 from bokeh.models import ColumnDataSource, CustomJS, Model
 from bokeh.models.annotations import Title
 from bokeh.models.widgets.sliders import CategoricalSlider
-from bokeh.resources import INLINE
+from bokeh.resources import Resources
 from matplotlib import pyplot as plt
 
 from ipstore.analysis.figures.frame import typeset, write_title
 from ipstore.errors import ParameterError
 
-__all__ = ["save"]
+__all__ = ["check_path", "save"]
 
 _FRAMES = 6  # a row of more would be illegible: then the first, the middle and the last stand for all
 
@@ -28,8 +28,9 @@ def save(figure: Any, path: str | os.PathLike[str]) -> Path:
     """Write a figure in the format that the suffix names: `.html`, `.png` or `.svg`.
 
     html holds everything it needs (BokehJS included) and asks no host for anything; a HoloMap gets a slider.
-    png and svg are drawn by matplotlib; there a HoloMap of at most six frames stands in rows of three, a longer
-    one as its first, middle (on the scale log(1 + epoch)) and last frame. The file appears whole or not at all.
+    png and svg are drawn by matplotlib; there a HoloMap of at most six frames stands in rows of three, and of
+    a longer one the first, the middle (in log(1 + epoch)) and the last frame. The file appears whole or not
+    at all.
 
     Parameters
     ----------
@@ -50,15 +51,9 @@ def save(figure: Any, path: str | os.PathLike[str]) -> Path:
     OSError
         The file cannot be written.
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in {".html", ".png", ".svg"}:
-        raise ParameterError(
-            f"a figure is written as .html, .png or .svg, but the path given is {str(path)!r}"
-        )
-    if path.is_dir():
-        raise ParameterError(f"{str(path)!r} is a folder; give the name of a file")
-    content = _html(figure) if suffix == ".html" else _image(figure, suffix[1:])
+    path = check_path(path)
+    form = path.suffix.lower()[1:]
+    content = _html(figure, path.stem) if form == "html" else _image(figure, form)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -69,19 +64,57 @@ def save(figure: Any, path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _html(figure: Any) -> bytes:
-    renderer = hv.Store.renderers["bokeh"].instance(theme=None)
+def check_path(path: str | os.PathLike[str]) -> Path:
+    """Check that `save` could write there, before the work that a figure takes.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    ParameterError
+        The suffix is not .html, .png or .svg, or `path` is a folder.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in {".html", ".png", ".svg"}:
+        raise ParameterError(f"a figure is written as .html, .png or .svg; the path given is {str(path)!r}")
+    if path.is_dir():
+        raise ParameterError(f"{str(path)!r} is a folder; give the name of a file")
+    return path
+
+
+def _html(figure: Any, title: str) -> bytes:
+    renderer = hv.Store.renderers["bokeh"].instance(theme=None, webgl=False)
     plot = renderer.get_plot(figure)
     model: Model = plot.state
-    title = (
-        (figure.last if isinstance(figure, hv.HoloMap) else figure)
-        .opts.get("plot", backend="bokeh")
-        .kwargs["title"]
-        .partition("\n")[0]
-    )
     if isinstance(figure, hv.HoloMap):
         model = column(_slider(plot, figure.keys()), model)
-    return file_html(model, INLINE, title=title).encode()
+    return file_html(model, _Offline(mode="inline"), title=title).encode()
+
+
+class _Offline(Resources):
+    """BokehJS inline and nothing beside it.
+
+    bokeh.resources.INLINE adds links to the scripts of every model that any library has loaded: here Panel's, which
+    HoloViews loads and no figure uses.
+    """
+
+    @property
+    def js_files(self) -> list[str]:
+        return []
+
+    @property
+    def css_files(self) -> list[str]:
+        return []
+
+    def clone(self, *, components: list[Any] | None = None) -> Resources:
+        return _Offline(mode="inline", components=components)
 
 
 def _slider(plot: Any, epochs: list[int]) -> CategoricalSlider:
@@ -90,7 +123,7 @@ def _slider(plot: Any, epochs: list[int]) -> CategoricalSlider:
     HoloViews' own way to html is Panel, whose page asks cdn.holoviz.org for its icons.
     """
     texts = list(plot.state.select({"type": Title}))
-    sources = sorted(plot.state.select({"type": ColumnDataSource}), key=lambda source: source.id)
+    sources = list(plot.state.select({"type": ColumnDataSource}))
     titles, frames = [], []
     for position in range(len(epochs)):
         plot.update(position)
@@ -135,8 +168,8 @@ def _row(frames: Any) -> tuple[Any, str]:
     """Stand frames side by side, and give the lines of the title that they share."""
     keys = frames.keys()
     if len(keys) > _FRAMES:
-        position = np.log1p(keys)
-        middle = np.abs(position - (position[0] + position[-1]) / 2).argmin()
+        scale = np.log1p(keys)
+        middle = np.abs(scale - (scale[0] + scale[-1]) / 2).argmin()
         keys = [keys[0], keys[middle], keys[-1]]
     panels, shared = [], ""
     columns = min(3, len(keys))

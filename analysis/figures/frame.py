@@ -89,6 +89,8 @@ def prepare(plane: xr.Dataset, layers: Sequence[str] | None = None) -> xr.Datase
             f"the plane lacks the attributes {', '.join(missing)}, which the figure must state. "
             f"Keep the attrs (xarray.set_options(keep_attrs=True)) when you compute on a plane"
         )
+    if (units := plane.attrs.get("units", "bits")) != "bits":
+        raise ParameterError(f"the plane must be in bits but its units are {units!r}; convert it")
     if layers is not None:
         known = [str(name) for name in plane["layer"].values]
         for name in layers:
@@ -101,8 +103,8 @@ def prepare(plane: xr.Dataset, layers: Sequence[str] | None = None) -> xr.Datase
         str(name) for name in plane["layer"].values if not plane["I_XT"].sel(layer=name).notnull().any()
     ]:
         raise ParameterError(
-            f"layer {', '.join(empty)} has no finite value at any epoch and seed. If every seed diverged, look "
-            f"at the training loss; else choose the other layers with `layers`"
+            f"layer {', '.join(empty)} has no finite value at any epoch and seed. If every seed diverged, "
+            f"look at the training loss; else choose the other layers with `layers`"
         )
     if 0 in plane.sizes.values():
         raise ParameterError(
@@ -113,6 +115,8 @@ def prepare(plane: xr.Dataset, layers: Sequence[str] | None = None) -> xr.Datase
 
 def saturated(plane: xr.Dataset, tolerance: float) -> xr.DataArray:
     """Tell where the mean I(X;T) over seeds lies within `tolerance` bits of H(X): bool (epoch, layer)."""
+    if not tolerance >= 0:
+        raise ParameterError(f"saturation must be a number of bits, 0 or more, but got {tolerance}")
     full: xr.DataArray = plane["I_XT"].mean("seed") >= plane.attrs["H_X"] - tolerance
     return full
 
@@ -147,11 +151,11 @@ def log_spaced(epochs: NDArray[Any], number: int) -> NDArray[np.int64]:
 
 
 def reference_lines(plane: xr.Dataset) -> Any:
-    """Draw I(X;Y) and H(X), labelled: no layer can know more of Y, or of X."""
+    """Draw I(X;Y) and H(X), labelled: no layer can lie above the one or to the right of the other."""
     xlim, ylim = limits(plane)
     i_xy, h_x = float(plane.attrs["I_XY"]), float(plane.attrs["H_X"])
     lines = styled(
-        hv.Segments([(xlim[0], i_xy, xlim[1], i_xy), (h_x, ylim[0], h_x, ylim[1])], STEP),
+        hv.Segments([(xlim[0], i_xy, h_x, i_xy), (h_x, ylim[0], h_x, i_xy)], STEP),
         bokeh={"color": GREY, "line_width": 1, "line_dash": "dashed"},
         matplotlib={"color": GREY, "linewidth": 0.8, "linestyle": "dashed"},
     )
@@ -222,7 +226,7 @@ def typeset(notes: Sequence[str]) -> Callable[[Any, Any], None]:
         if added := [title for title in figure.above if title.name == "details"]:
             added[0].text = details  # the hook runs again for every frame of a HoloMap
             return
-        small = {"text_font_style": "normal", "text_line_height": 1.3}
+        small: dict[str, Any] = {"text_font_style": "normal", "text_line_height": 1.3}
         figure.add_layout(
             Title(text=details, text_font_size="10pt", text_color=INK, name="details", **small), "above"
         )
@@ -231,7 +235,7 @@ def typeset(notes: Sequence[str]) -> Callable[[Any, Any], None]:
     return hook
 
 
-_OUTSIDE = {
+_OUTSIDE: dict[str, Any] = {
     "xycoords": "axes fraction",
     "textcoords": "offset points",
     "annotation_clip": False,
@@ -275,7 +279,7 @@ def canvas(width: int, height: int) -> dict[str, Any]:
 
 def styled(element: Any, *, bokeh: dict[str, Any], matplotlib: dict[str, Any], **both: Any) -> Any:
     """Set the options of `element` for each backend, so that one object renders under either."""
-    # Without framewise HoloViews looks for the limits, which are given, in all frames at every frame: 7x the time.
+    # The limits are given; without framewise HoloViews seeks them in all frames at every frame: 7x the time.
     both["framewise"] = True
     matplotlib.setdefault("aspect", "auto")  # HoloViews places a colour bar before the figure's aspect is set
     return element.opts(backend="bokeh", **both, **bokeh).opts(backend="matplotlib", **both, **matplotlib)

@@ -46,13 +46,13 @@ def information_plane(
     Parameters
     ----------
     plane : Dataset
-        I_XT and I_TY (epoch, seed, layer), in bits, as `information_plane` of an analysis gives it, with its attrs
-        estimator, parameters, labels, I_XY, H_X and source_run.
+        I_XT and I_TY (epoch, seed, layer), in bits, with the attrs estimator, parameters, labels, I_XY, H_X
+        and source_run that every analysis gives it.
     layers : sequence of str, optional
         Which layers; all by default.
     saturation : float
-        A layer whose mean I(X;T) lies within so many bits of H(X) is marked as saturated: nearly every input has
-        a cell of its own, so I(X;T) measures the resolution and not the layer.
+        A layer whose mean I(X;T) lies within so many bits of H(X) is marked as saturated: nearly every input
+        has a cell of its own, so I(X;T) measures the resolution and not the layer.
 
     Returns
     -------
@@ -129,7 +129,7 @@ class _EpochColour:
 
 
 def _without_nan(plane: xr.Dataset) -> tuple[xr.Dataset, str, list[str]]:
-    """Keep the seeds that are numbers throughout: a mean over changing seeds would jump where one drops out."""
+    """Keep the seeds that are numbers throughout: else the mean would jump where a seed drops out."""
     finite = plane["I_XT"].notnull()
     complete = finite.all(["epoch", "layer"])
     every, kept = plane.sizes["seed"], int(complete.sum())
@@ -142,7 +142,7 @@ def _without_nan(plane: xr.Dataset) -> tuple[xr.Dataset, str, list[str]]:
         )
         return plane, count(every, "seed"), [note]
     names = ", ".join(str(seed) for seed in plane["seed"].values[~complete.values])
-    note = f"Left out: {count(every - kept, 'seed')} with NaN cells, as after divergence ({cells}): seed {names}."
+    note = f"Left out: {count(every - kept, 'seed')} with NaN, as after divergence ({names}); {cells}."
     return plane.isel(seed=complete.values), f"{kept} of {count(every, 'seed')}", [note]
 
 
@@ -179,8 +179,8 @@ def _saturation_note(plane: xr.Dataset, saturation: float) -> list[str]:
     if not words:
         return []
     return [
-        f"Saturated (diamond): mean I(X;T) within {saturation:g} bits of H(X), nearly every input in a cell of its "
-        f"own; I(X;T) can rise no further. Here: {', '.join(words)}."
+        f"Saturated (diamond): mean I(X;T) within {saturation:g} bits of H(X), nearly every input in a cell "
+        f"of its own; I(X;T) can rise no further. Here: {', '.join(words)}."
     ]
 
 
@@ -204,7 +204,7 @@ def _points(plane: xr.Dataset, colour: _EpochColour) -> Any:
 def _paths(curves: list[_Curve], colour: _EpochColour) -> Any:
     """One segment per step, coloured by the epoch it arrives at.
 
-    hv.Path would say it shorter, but with several paths HoloViews 1.23 shifts the colours of all but the first.
+    hv.Path would say it shorter, but HoloViews 1.23 shifts the colours of every path after the first.
     """
     steps = [
         (c.I_XT[i - 1], c.I_TY[i - 1], c.I_XT[i], c.I_TY[i], colour(c.epoch[i]), c.layer, c.epoch[i])
@@ -219,7 +219,7 @@ def _paths(curves: list[_Curve], colour: _EpochColour) -> Any:
             "line_width": 2.5,
             "line_cap": "round",
             "cticks": colour.named_ticks,
-            "clabel": "",  # bokeh would write it beside the foot of the bar: the ends of the scale say "epoch"
+            "clabel": "",  # bokeh writes it beside the foot of the bar; the ends of the scale say it
             "tools": ["hover"],
             "hover_tooltips": [
                 "layer",
@@ -258,7 +258,7 @@ def _markers(curves: list[_Curve], colour: _EpochColour) -> Any:
                 styled(
                     points,
                     **fill,
-                    bokeh={"marker": shape, "size": 12 if full else 9, "line_color": INK, "line_width": 1.2},
+                    bokeh={"marker": shape, "size": 14 if full else 9, "line_color": INK, "line_width": 1.2},
                     matplotlib={"marker": symbol, "s": 45, "edgecolor": INK, "linewidth": 1},
                 )
             )
@@ -271,9 +271,7 @@ def _names(curves: list[_Curve], points: Any, plane: xr.Dataset) -> Any:
     ink = np.concatenate([_ink(curves, plane), points.array([0, 1])])
     ends = (np.array([(c.I_XT[-1], c.I_TY[-1]) for c in curves]) - low) / (high - low)
     groups = merge(ends, [c.layer for c in curves])
-    groups.sort(
-        key=lambda group: ends[group[0], 0]
-    )  # from left to right each name finds room above its point
+    groups.sort(key=lambda group: -ends[group[0], 0])  # the margin on the right leaves the least choice
     ends, names = ends[[first for first, _ in groups]], [name for _, name in groups]
     centres = place(ends, names, (ink - low) / (high - low))
     rise = centres[:, 1] - ends[:, 1]
@@ -293,11 +291,11 @@ def _names(curves: list[_Curve], points: Any, plane: xr.Dataset) -> Any:
 
 
 def _ink(curves: list[_Curve], plane: xr.Dataset) -> NDArray[np.float64]:
-    """Points along the lines that a name should not cover: paths, their ends, the reference lines and labels."""
-    (left, right), (bottom, top) = limits(plane)
+    """Points along what a name should not cover: paths, their ends, the reference lines and labels."""
+    (left, _), (bottom, top) = limits(plane)
     i_xy, h_x = plane.attrs["I_XY"], plane.attrs["H_X"]
-    x, y = np.linspace(left, right, 60), np.linspace(bottom, top, 60)
-    words = np.array([(a, i_xy + b * (top - bottom)) for a in x[:13] for b in (0.01, 0.02, 0.03, 0.04)])
+    x, y = np.linspace(left, h_x, 60), np.linspace(bottom, i_xy, 60)
+    words = np.array([(a, i_xy + b * (top - bottom)) for a in x[:14] for b in (0.01, 0.02, 0.03, 0.04)])
     along = np.linspace(0, 1, 400)
     paths = [
         np.column_stack([np.interp(along, np.linspace(0, 1, len(v)), v) for v in (c.I_XT, c.I_TY)])

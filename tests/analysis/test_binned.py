@@ -92,8 +92,8 @@ def codes_of(
             edges = values[np.minimum(reached, len(values) - 1)]
             codes.append(np.searchsorted(edges, column, side="left"))
         else:
-            low, high = (column.min(), column.max()) if isinstance(range, str) else range
-            inner = np.linspace(low, high, bins + 1, dtype=np.float64)[1:-1] if low < high else []
+            low, high = (float(column.min()), float(column.max())) if isinstance(range, str) else range
+            inner: Array = np.linspace(low, high, bins + 1)[1:-1] if low < high else np.empty(0)
             codes.append(np.digitize(column, inner))
     return np.concatenate(codes, axis=1)
 

@@ -28,8 +28,9 @@ def spread(t, p_y_given_x, *, x_id=None, p_x=None, scale=2.0):
     value = scale * np.ptp(t, axis=(-2, -1)).astype(np.float64)
     return {"I_XT": value, "I_TY": value / 2}
 
-mine = Estimator("spread", 3, "estimate", "a spread", "nowhere", spread, parameters=(Number("scale", "a
-factor"),)) number = 7
+scale = Number("scale", "a factor")
+mine = Estimator("spread", 3, "estimate", "a spread", "nowhere", spread, parameters=(scale,))
+number = 7
 '''
 
 

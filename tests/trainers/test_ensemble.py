@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional
 
@@ -182,6 +183,14 @@ def test_a_seed_is_the_same_to_the_bit_however_seeds_share_memory(
     usual = history(Ensemble(RULE, TrainConfig(), range(7)), 1)
     monkeypatch.setattr(ensemble_module, "_PASS_BYTES", memory)
     assert_same_bits(history(Ensemble(RULE, TrainConfig(), range(7)), 1), usual, range(7))
+
+
+def test_a_seed_is_the_same_to_the_bit_whatever_threads_blas_has() -> None:
+    config = TrainConfig(hidden=(400, 100), batch_size=2048, learning_rate=0.01)
+    with threadpool_limits(1):
+        one = history(Ensemble(RULE, config, [1]), 2)
+    with threadpool_limits(4):
+        assert_same_bits(history(Ensemble(RULE, config, [1]), 2), one, [0])
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])

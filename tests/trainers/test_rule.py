@@ -43,8 +43,8 @@ def test_there_are_64_pair_distance_spectra_and_the_label_is_a_function_of_them(
 
 
 def test_power_is_the_norm_of_the_vector_sum() -> None:
-    # Another construction of the icosahedron: a pole, two rings of five, a pole. Rotation and the order of columns
-    # only permute the patterns, so f must take the same values equally often.
+    # Another construction of the icosahedron: a pole, two rings of five, a pole. Rotation and the order of
+    # columns only permute the patterns, so f must take the same values equally often.
     height, radius, turn = 5**-0.5, 2 * 5**-0.5, 2 * np.pi / 5
     upper = [(radius * np.cos(k * turn), radius * np.sin(k * turn), height) for k in range(5)]
     vertices = np.array([(0, 0, 1), *upper, *(tuple(-c for c in v) for v in upper), (0, 0, -1)])

@@ -1,0 +1,481 @@
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import holoviews as hv
+import matplotlib as mpl
+import numpy as np
+import pytest
+import xarray as xr
+
+from ipstore.analysis import figures
+from ipstore.analysis.figures.frame import limits, log_spaced, prepare
+from ipstore.analysis.figures.placing import merge, place
+from ipstore.errors import ParameterError, UnknownNameError
+
+LAYERS = ["layer1", "layer2", "layer3", "output"]
+H_X = 12.0
+
+
+def plane_of(
+    seeds: int = 6, epochs: int = 40, *, layers: list[str] = LAYERS, labels: str = "hard", i_xy: float = 0.999
+) -> xr.Dataset:
+    """A plane that fits, then compresses, the more the deeper; the first layer is saturated throughout."""
+    rng = np.random.default_rng(7)
+    epoch = np.log10(1.0 + np.arange(epochs))[:, None, None]
+    depth = np.linspace(0, 1, len(layers))
+    noise = rng.normal(0, 0.1, (epochs, seeds, len(layers))) * depth
+    fitted, compressed = 1 / (1 + np.exp(2 - 4 * epoch)), 1 / (1 + np.exp(8 - 4 * epoch))
+    i_xt = H_X - depth * (5 + 2 * fitted * 0 + 5 * compressed - 2 * fitted) + noise
+    i_ty = i_xy * (1 - 0.9 * depth * (1 - fitted)) - np.abs(noise) / 20
+    dims = ("epoch", "seed", "layer")
+    return xr.Dataset(
+        {"I_XT": (dims, np.minimum(i_xt, H_X)), "I_TY": (dims, i_ty)},
+        coords={"epoch": np.arange(epochs), "seed": np.arange(seeds), "layer": layers},
+        attrs={
+            "estimator": "binned",
+            "parameters": {"bins": 30, "range": [-1, 1], "rule": "equal", "width": None},
+            "units": "bits",
+            "labels": labels,
+            "I_XY": i_xy,
+            "H_X": H_X,
+            "H_Y": 1.0,
+            "source_run": "rule-tanh",
+        },
+    )
+
+
+def diverged(plane: xr.Dataset, seed: int, epoch: int) -> xr.Dataset:
+    return plane.where((plane["seed"] != seed) | (plane["epoch"] < epoch))
+
+
+def elements(figure: Any, kind: Any, group: str) -> list[Any]:
+    return list(
+        figure.traverse(lambda element: element, [lambda e: isinstance(e, kind) and e.group == group])
+    )
+
+
+def one(figure: Any, kind: Any, group: str) -> Any:
+    (element,) = elements(figure, kind, group)
+    return element
+
+
+def option(figure: Any, name: str, backend: str = "bokeh", kind: str = "plot") -> Any:
+    return figure.opts.get(kind, backend=backend).kwargs[name]
+
+
+def words(figure: Any) -> str:
+    """All that matplotlib writes on the page."""
+    plot = hv.Store.renderers["matplotlib"].get_plot(figure)
+    texts = [text.get_text() for text in plot.state.findobj(mpl.text.Text)]
+    mpl.pyplot.close(plot.state)
+    return "\n".join(texts)
+
+
+# The trajectories ------------------------------------------------------------
+
+
+def test_a_path_is_the_mean_over_seeds() -> None:
+    plane = plane_of()
+    steps = one(figures.information_plane(plane), hv.Segments, "Mean").dframe()
+    mean = plane.mean("seed")
+    for layer in LAYERS:
+        path = steps[steps["layer"] == layer]
+        expected = mean.sel(layer=layer)
+        np.testing.assert_array_equal(path["epoch"], expected["epoch"][1:])
+        np.testing.assert_allclose(path["I_XT"], expected["I_XT"][:-1], rtol=1e-12)
+        np.testing.assert_allclose(path["I_XT_end"], expected["I_XT"][1:], rtol=1e-12)
+        np.testing.assert_allclose(path["I_TY_end"], expected["I_TY"][1:], rtol=1e-12)
+        np.testing.assert_allclose(path["log_epoch"], np.log10(1 + expected["epoch"][1:]), rtol=1e-12)
+
+
+def test_axes_carry_their_units() -> None:
+    figure = figures.information_plane(plane_of(epochs=2))
+    assert {"I(X;T) (bits)", "I(T;Y) (bits)", "epoch"} <= set(words(figure).splitlines())
+    plot = hv.Store.renderers["bokeh"].instance(theme=None).get_plot(figure).state
+    assert [plot.xaxis.axis_label, plot.yaxis.axis_label] == ["I(X;T) (bits)", "I(T;Y) (bits)"]
+
+
+@pytest.mark.parametrize(("labels", "i_xy"), [("hard", 0.999), ("soft", 0.99)])
+def test_the_title_says_what_is_drawn(labels: str, i_xy: float) -> None:
+    plane = plane_of(labels=labels, i_xy=i_xy)
+    for figure in (figures.information_plane(plane), figures.snapshots(plane, epochs=[0])[0]):
+        title = option(figure, "title")
+        for part in (
+            "rule-tanh",
+            f"p(y|x): {labels} labels, I(X;Y) = {i_xy:.3f} bits",
+            "binned (bins=30, range=[-1, 1], rule=equal)",
+            "6 seeds",
+        ):
+            assert part in title
+        assert "width" not in title
+        assert option(figure, "title", "matplotlib") == title
+
+
+def test_reference_lines_stand_at_the_bounds() -> None:
+    figure = figures.information_plane(plane_of(i_xy=0.99))
+    texts = {
+        row[2]: (row[0], row[1])
+        for e in elements(figure, hv.Labels, "Reference")
+        for row in e.dframe().values
+    }
+    assert texts.keys() == {"I(X;Y) = 0.990 bits", "H(X) = 12 bits"}
+    assert 0.99 <= texts["I(X;Y) = 0.990 bits"][1] < 1.02
+    assert 12 <= texts["H(X) = 12 bits"][0] < 12.3
+    lines = one(figure, hv.Segments, "Segments").dframe()
+    assert (lines["I_TY"] == 0.99).any()
+    assert ((lines["I_XT"] == 12) & (lines["I_XT_end"] == 12)).any()
+
+
+def test_every_layer_is_named_once_beside_its_end() -> None:
+    figure = figures.information_plane(plane_of())
+    names = one(figure, hv.Labels, "Layer").dframe()
+    assert sorted(", ".join(names["text"]).split(", ")) == sorted(LAYERS)
+    xlim, ylim = option(figure, "xlim"), option(figure, "ylim")
+    assert names["I_XT"].between(*xlim).all()
+    assert names["I_TY"].between(*ylim).all()
+
+
+def test_all_values_lie_within_the_frame() -> None:
+    plane = plane_of()
+    plane["I_XT"][3, 0, 1] = 12.7  # an estimator that overshoots
+    plane["I_TY"][3, 0, 1] = -0.2
+    (left, right), (bottom, top) = limits(prepare(plane))
+    assert left < 0 < 12.7 < right
+    assert bottom < -0.2 < 0.999 < top
+
+
+def test_epoch_zero_has_its_place_on_the_colour_scale() -> None:
+    paths = one(figures.information_plane(plane_of(epochs=2001)), hv.Segments, "Mean")
+    assert option(paths, "clim") == (0.0, np.log10(2001))
+    at, shown = zip(*option(paths, "cbar_ticks", "matplotlib"), strict=True)
+    assert shown == ("0", "1", "10", "100", "1000", "2000")
+    np.testing.assert_allclose(at, np.log10(1 + np.array([0, 1, 10, 100, 1000, 2000])))
+
+
+def test_ticks_that_would_overprint_the_last_are_left_out() -> None:
+    paths = one(figures.information_plane(plane_of(epochs=1101)), hv.Segments, "Mean")
+    assert [text for _, text in option(paths, "cticks")] == ["epoch 0", "1", "10", "100", "epoch 1100"]
+
+
+def test_saturated_layers_are_marked_and_explained() -> None:
+    plane = plane_of()
+    plane["I_XT"][-1, :, 1] = H_X  # layer2, at the end only
+    figure = figures.information_plane(plane, saturation=0.05)
+    full = [e for e in elements(figure, hv.Points, "End") if e.label == "saturated"]
+    assert [list(e["layer"]) for e in full] == [["layer1", "layer2"]]
+    assert option(full[0], "marker", kind="style") == "diamond"
+    start = [e for e in elements(figure, hv.Points, "Start") if e.label == "saturated"]
+    assert [list(e["layer"]) for e in start] == [["layer1"]]
+    note = " ".join(words(figure).split())
+    assert "within 0.05 bits of H(X)" in note
+    assert "layer1 throughout, layer2 at 1 of 40 epochs." in note
+
+
+def test_nothing_is_said_of_saturation_where_there_is_none() -> None:
+    figure = figures.information_plane(plane_of(), ["layer3", "output"])
+    assert "aturated" not in words(figure)
+    assert {e.label for e in elements(figure, hv.Points, "End")} == {""}
+
+
+def test_a_diverged_seed_is_left_out_of_the_whole_mean_and_counted() -> None:
+    plane = plane_of()
+    figure = figures.information_plane(diverged(plane, 4, 30))
+    others = figures.information_plane(plane.sel(seed=[0, 1, 2, 3, 5]))
+    steps, expected = (one(f, hv.Segments, "Mean").dframe() for f in (figure, others))
+    np.testing.assert_array_equal(steps["I_XT_end"], expected["I_XT_end"])
+    assert "5 of 6 seeds" in option(figure, "title")
+    assert "Left out: 1 seed with NaN, as after divergence (4); NaN in 40 of 960 cells." in words(figure)
+
+
+def test_if_every_seed_diverged_the_mean_is_over_those_that_are_left() -> None:
+    plane = plane_of()
+    for seed in range(6):
+        plane = diverged(plane, seed, 20 + seed)  # from epoch 25 on there is none
+    figure = figures.information_plane(plane)
+    steps = one(figure, hv.Segments, "Mean").dframe()
+    assert steps["epoch"].max() == 24
+    expected = plane["I_XT"].sel(epoch=24, seed=5, layer="output")
+    assert steps[(steps["layer"] == "output") & (steps["epoch"] == 24)]["I_XT_end"].item() == expected
+    assert "Every seed has NaN cells" in words(figure)
+
+
+def test_infinite_estimates_count_as_missing() -> None:
+    plane = plane_of()
+    plane["I_TY"][5, 2, 1] = np.inf
+    assert "5 of 6 seeds" in option(figures.information_plane(plane), "title")
+
+
+def test_a_single_epoch_and_a_single_seed_show_their_points() -> None:
+    figure = figures.information_plane(plane_of(1, 1))
+    assert len(one(figure, hv.Segments, "Mean")) == 0
+    assert sum(len(e) for e in elements(figure, hv.Points, "End")) == len(LAYERS)
+    assert "1 seed" in option(figure, "title")
+    assert "at epoch 0" in words(figure)
+
+
+def test_layers_are_chosen_by_name() -> None:
+    figure = figures.information_plane(plane_of(), layers=["output", "layer2"])
+    assert set(one(figure, hv.Segments, "Mean")["layer"]) == {"output", "layer2"}
+    with pytest.raises(UnknownNameError, match=r"layer 'outptu'.*'output'"):
+        figures.information_plane(plane_of(), layers=["outptu"])
+
+
+def test_lazy_planes_are_computed_once() -> None:
+    reads: list[int] = []
+    plane = plane_of()
+
+    def read(block: np.ndarray) -> np.ndarray:
+        reads.append(1)
+        return block
+
+    lazy = plane.chunk(epoch=-1).map(lambda array: array.copy(data=array.data.map_blocks(read, dtype=float)))
+    lazy.attrs = plane.attrs
+    reads.clear()  # dask tries the function on an empty block
+    figure = figures.information_plane(lazy)
+    assert len(reads) == 2  # one block of each variable
+    same = figures.information_plane(plane)
+    np.testing.assert_array_equal(*(one(f, hv.Segments, "Mean").array() for f in (figure, same)))
+
+
+# The snapshots ---------------------------------------------------------------
+
+
+def test_a_frame_holds_every_network_of_its_epoch() -> None:
+    plane = plane_of()
+    frames = figures.snapshots(plane, epochs=[0, 25])
+    assert frames.keys() == [0, 25]
+    (networks,) = frames[25].traverse(lambda e: e, [hv.NdOverlay])
+    assert list(networks.keys()) == LAYERS
+    for layer in LAYERS:
+        expected = plane.sel(epoch=25, layer=layer)
+        np.testing.assert_array_equal(networks[layer]["I_XT"], expected["I_XT"])
+        np.testing.assert_array_equal(networks[layer]["I_TY"], expected["I_TY"])
+    colours = {option(points, "color", kind="style") for points in networks}
+    assert len(colours) == len(LAYERS)
+
+
+def test_epochs_snap_to_the_nearest_stored_and_appear_once() -> None:
+    plane = plane_of(epochs=101).isel(epoch=[0, 1, 10, 100])
+    assert figures.snapshots(plane, epochs=[8, 11, 70, 2]).keys() == [1, 10, 100]
+
+
+def test_by_default_frames_are_log_spaced_from_first_to_last() -> None:
+    keys = figures.snapshots(plane_of(2, 2001)).keys()
+    assert (keys[0], keys[-1]) == (0, 2000)
+    assert 30 <= len(keys) <= 40
+    assert all(isinstance(key, int) for key in keys)
+    assert keys[:3] == [0, 1, 2]
+
+
+def test_no_epochs_is_an_error() -> None:
+    with pytest.raises(ParameterError, match="epochs is empty; give epochs between 0 and 39"):
+        figures.snapshots(plane_of(), epochs=[])
+
+
+def test_a_frame_counts_its_networks_and_names_its_saturated_layers() -> None:
+    frames = figures.snapshots(diverged(plane_of(), 4, 30), epochs=[0, 39])
+    last = [option(frames[key], "title").splitlines()[-1] for key in (0, 39)]
+    assert last == [
+        "epoch 0 · 6 networks · saturated: layer1",
+        "epoch 39 · 5 of 6 networks · saturated: layer1",
+    ]
+    assert "NaN, as after divergence, in 40 of 960 cells" in words(frames[39])
+
+
+# Bad planes ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("draw", figures.FIGURES.values())
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda p: p.drop_vars("I_TY"), "I_TY is not among the variables given: I_XT"),
+        (lambda p: p.mean("seed"), r"must have dims \(epoch, seed, layer\)"),
+        (lambda p: p.drop_vars("epoch"), "lacks coordinates for epoch"),
+        (lambda p: p.drop_attrs(deep=False), "lacks the attributes estimator, parameters, labels"),
+        (lambda p: p.assign_attrs(units="nats"), "must be in bits but its units are 'nats'"),
+        (lambda p: p.isel(epoch=slice(0)), "layer1, layer2, layer3, output has no finite value"),
+        (lambda p: p.isel(layer=slice(0)), "the plane is empty"),
+        (lambda p: p.where(p["layer"] != "layer3"), "layer layer3 has no finite value"),
+    ],
+)
+def test_what_is_no_plane_is_refused(draw: Any, spoil: Any, message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        draw(spoil(plane_of()))
+
+
+def test_a_negative_tolerance_is_refused() -> None:
+    with pytest.raises(ParameterError, match=r"saturation must be .* but got -1"):
+        figures.information_plane(plane_of(), saturation=-1)
+
+
+# The files -------------------------------------------------------------------
+
+
+class Fetches(HTMLParser):
+    """What a browser would load on its own when it opens the page, scripts and styles aside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.text = ""
+        self.tag = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tag = tag
+        if tag != "a":
+            self.found += [value or "" for name, value in attrs if name in {"src", "href", "srcset", "data"}]
+
+    def handle_data(self, data: str) -> None:
+        if self.tag == "style":
+            self.found += re.findall(r"@import[^;]*|url\(\s*['\"]?https?:[^)]*", data)
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_html_asks_no_host_for_anything(name: str, tmp_path: Path) -> None:
+    page = figures.save(figures.FIGURES[name](plane_of(epochs=5)), tmp_path / "figure.html").read_text()
+    assert page.lstrip().startswith("<!DOCTYPE html>")
+    parser = Fetches()
+    parser.feed(page)
+    assert parser.found == []
+    # BokehJS itself names hosts in licences, namespaces, and for maps and mathematics, which no figure has.
+    ours = "".join(re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL))
+    assert "I(X;T)" in ours
+    assert "http" not in ours
+    assert "MathJax" not in page
+    assert "GMapPlot" not in ours
+
+
+def test_html_of_the_demo_is_light(tmp_path: Path) -> None:
+    layers = ["layer1", "layer2", "layer3", "layer4", "layer5", "output"]
+    page = figures.save(figures.information_plane(plane_of(20, 2001, layers=layers)), tmp_path / "plane.html")
+    text = page.read_text()
+    assert len("".join(re.findall(r'<script type="application/json".*?</script>', text, re.DOTALL))) < 1e6
+
+
+def test_the_slider_swaps_every_frame(tmp_path: Path) -> None:
+    page = figures.save(figures.snapshots(plane_of(epochs=5)), tmp_path / "s.html").read_text()
+    assert '"categories":["0","1","2","3","4"]' in page
+    for epoch in range(5):
+        assert f"epoch {epoch} \\u00b7 6 networks" in page
+
+
+def test_a_run_with_a_hostile_name_cannot_run_code(tmp_path: Path) -> None:
+    plane = plane_of(epochs=3).assign_attrs(source_run="</script><script>alert(1)</script>")
+    page = figures.save(figures.information_plane(plane), tmp_path / "x.html").read_text()
+    assert "<script>alert(1)" not in page
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+@pytest.mark.parametrize(("suffix", "magic"), [("png", b"\x89PNG\r\n\x1a\n"), ("SVG", b"<?xml")])
+def test_images_are_what_their_suffix_says_and_the_same_again(
+    name: str, suffix: str, magic: bytes, tmp_path: Path
+) -> None:
+    figure = figures.FIGURES[name](plane_of(epochs=2))
+    first = figures.save(figure, tmp_path / f"a.{suffix}").read_bytes()
+    assert first.startswith(magic)
+    assert len(first) > 10_000
+    assert figures.save(figure, tmp_path / f"b.{suffix}").read_bytes() == first
+    assert mpl.pyplot.get_fignums() == []
+
+
+def test_one_object_goes_into_every_format(tmp_path: Path) -> None:
+    figure = figures.snapshots(plane_of(epochs=2))
+    for suffix in ("png", "html", "svg"):
+        assert figures.save(figure, tmp_path / f"f.{suffix}").stat().st_size > 10_000
+
+
+def test_a_long_map_becomes_three_panels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    titles: list[str] = []
+    real = mpl.figure.Figure.savefig
+
+    def spy(self: Any, *args: Any, **kwargs: Any) -> None:
+        titles.extend(text.get_text() for text in self.findobj(mpl.text.Text))
+        real(self, *args, **kwargs)
+
+    monkeypatch.setattr(mpl.figure.Figure, "savefig", spy)
+    figures.save(figures.snapshots(plane_of(2, 10)), tmp_path / "row.png")
+    assert [t for t in titles if t.startswith("epoch")] == ["epoch 0", "epoch 2", "epoch 9"]
+    assert titles.count("Networks in the information plane · run rule-tanh") == 1
+
+
+@pytest.mark.parametrize("path", ["plane.pdf", "plane", "html"])
+def test_another_suffix_is_refused(path: str, tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match=r"written as \.html, \.png or \.svg; the path given is"):
+        figures.save(figures.information_plane(plane_of()), tmp_path / path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "d.png").mkdir()
+    with pytest.raises(ParameterError, match="is a folder"):
+        figures.check_path(tmp_path / "d.png")
+
+
+def test_missing_folders_are_made_and_nothing_else_is_left(tmp_path: Path) -> None:
+    path = figures.save(figures.information_plane(plane_of()), str(tmp_path / "a" / "b" / "plane.svg"))
+    assert [p.name for p in path.parent.iterdir()] == ["plane.svg"]
+
+
+def test_a_failed_write_keeps_the_old_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "plane.svg"
+    path.write_text("old")
+
+    def full(self: Path, data: bytes) -> int:
+        self.open("wb").close()
+        raise OSError(28, "No space left on device")
+
+    figure = figures.information_plane(plane_of())
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        figures.save(figure, path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_drawing_leaves_holoviews_as_it_was() -> None:
+    code = (
+        "import holoviews as hv, sys; hv.extension('matplotlib', logo=False)\n"
+        "from ipstore.analysis import figures\n"
+        "assert hv.Store.current_backend == 'matplotlib', hv.Store.current_backend"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_analysis_does_not_import_holoviews() -> None:
+    code = "import ipstore.analysis, sys; assert not {'holoviews', 'bokeh', 'matplotlib'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# The parts -------------------------------------------------------------------
+
+
+def test_log_spaced_takes_the_ends_and_thins_evenly_in_the_logarithm() -> None:
+    epochs = np.arange(2001)
+    chosen = log_spaced(epochs, 100)
+    assert (chosen[0], chosen[-1]) == (0, 2000)
+    assert len(chosen) <= 100
+    late = np.log1p(chosen[chosen > 200])
+    np.testing.assert_allclose(np.diff(late), np.log1p(2000) / 99, rtol=0.05)
+    np.testing.assert_array_equal(log_spaced(np.array([3, 5, 9]), 3), [0, 1, 2])
+
+
+def test_names_of_points_in_one_spot_are_joined() -> None:
+    points = np.array([[0.9, 0.9], [0.5, 0.5], [0.905, 0.905]])
+    assert merge(points, ["a", "b", "c"]) == [(0, "a, c"), (1, "b")]
+
+
+def test_labels_keep_off_one_another_and_inside() -> None:
+    rng = np.random.default_rng(0)
+    points = np.column_stack([np.linspace(0.05, 0.95, 8), np.full(8, 0.93)])
+    names = [f"layer{i}" for i in range(8)]
+    centres = place(points, names, rng.random((200, 2)))
+    width, height = 0.0115 * 6, 0.042
+    size = np.array([width, height])
+    assert (np.abs(centres - 0.5) + size / 2 <= 0.5 + 1e-9).all()
+    apart = np.abs(centres[:, None] - centres[None]) >= size - 1e-9
+    assert (apart.any(axis=-1) | np.eye(8, dtype=bool)).all()
