@@ -125,12 +125,8 @@ def information(
         planes.append(_of_layer(found, name, array, probe, used[name], table))
     first, *others = used.values()
     if any(other != first for other in others):
-        raise ParameterError(
-            f"the layers were stored with different bins: {used}; ask for those alike at a time"
-        )
-    plane = xr.concat(
-        planes, dim=xr.Variable("layer", list(activations)), join="exact", combine_attrs="override"
-    )
+        raise ParameterError(f"the layers were stored with different bins: {used}; ask for those alike at a time")
+    plane = xr.concat(planes, dim=xr.Variable("layer", list(activations)), join="exact", combine_attrs="override")
     for quantity in found.quantities:
         plane[quantity.name] = plane[quantity.name].transpose(..., "layer")
         plane[quantity.name].attrs = {"long_name": quantity.long_name, "units": quantity.units}
@@ -173,9 +169,7 @@ def _of_layer(
 ) -> xr.Dataset:
     units = [dim for dim in array.dims if str(dim).endswith("unit")]
     if "sample" not in array.dims or len(units) != 1:
-        raise ParameterError(
-            f"layer {name!r} must have dimensions (..., sample, <layer>_unit) but has {array.dims}"
-        )
+        raise ParameterError(f"layer {name!r} must have dimensions (..., sample, <layer>_unit) but has {array.dims}")
     if array.sizes["sample"] != len(probe.p_y_given_x):
         raise ParameterError(
             f"layer {name!r} has {array.sizes['sample']} samples but the probe has {len(probe.p_y_given_x)}"

@@ -46,9 +46,7 @@ class Probe:
     p_x: NDArray[np.float64] | None
 
     @classmethod
-    def of(
-        cls, p_y_given_x: ArrayLike, x_id: ArrayLike | None = None, p_x: ArrayLike | None = None
-    ) -> "Probe":
+    def of(cls, p_y_given_x: ArrayLike, x_id: ArrayLike | None = None, p_x: ArrayLike | None = None) -> "Probe":
         """Check a probe.
 
         Parameters
@@ -70,18 +68,14 @@ class Probe:
         samples = len(rows)
         weights = None if p_x is None else _probabilities("p_x", p_x, ndim=1)
         if weights is not None and weights.shape != (samples,):
-            raise ParameterError(
-                f"p_x must have one entry per sample ({samples}) but has shape {weights.shape}"
-            )
+            raise ParameterError(f"p_x must have one entry per sample ({samples}) but has shape {weights.shape}")
         if weights is not None and np.all(weights == weights[0]):
             weights = None
         inputs = None
         if x_id is not None:
             given = np.asarray(x_id)
             if given.shape != (samples,):
-                raise ParameterError(
-                    f"x_id must have one entry per sample ({samples}) but has shape {given.shape}"
-                )
+                raise ParameterError(f"x_id must have one entry per sample ({samples}) but has shape {given.shape}")
             distinct, inputs = np.unique(given, return_inverse=True)
             inputs = None if len(distinct) == samples else inputs
         probe = cls(rows, inputs, weights)

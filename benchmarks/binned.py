@@ -110,17 +110,13 @@ def measure(repeats: int = 9) -> dict[str, Any]:
             name: value / (sum(t.size for t in layers) if "six" in name else first.size) * 1e9
             for name, value in typical.items()
         },
-        f"seconds for {SEEDS} seeds x {SNAPSHOTS} snapshots x {len(WIDTHS)} layers": per_network
-        * SEEDS
-        * SNAPSHOTS,
+        f"seconds for {SEEDS} seeds x {SNAPSHOTS} snapshots x {len(WIDTHS)} layers": per_network * SEEDS * SNAPSHOTS,
         "scaled from": f"{CELLS} networks x {len(WIDTHS)} layers",
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=9)
     print(json.dumps(measure(parser.parse_args().repeats), indent=2))
 

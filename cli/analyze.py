@@ -28,9 +28,7 @@ def analyze(
     estimator: Annotated[
         list[str], typer.Option("--estimator", metavar="NAME", help=f"{_ESTIMATOR} May be repeated.")
     ] = ["binned"],  # noqa: B006  (typer wants a list, and copies it)
-    layers: Annotated[
-        str | None, typer.Option(metavar="NAME,...", help="Only these layers; by default all.")
-    ] = None,
+    layers: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these layers; by default all.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Compute anew what is stored already.")] = False,
     json: Json = False,
 ) -> None:
@@ -151,9 +149,7 @@ def estimators(json: Json = False) -> None:
         return
     for estimator in found:
         say(f"{estimator.name}: {estimator.summary}")
-        say(
-            f"  gives {', '.join(quantity.name for quantity in estimator.quantities)}; kind: {estimator.kind}"
-        )
+        say(f"  gives {', '.join(quantity.name for quantity in estimator.quantities)}; kind: {estimator.kind}")
         say(f"  {estimator.reference}")
         rows = [
             [

@@ -15,6 +15,7 @@ from ipstore.cli import specs
 from ipstore.cli.config_file import read_config
 from ipstore.cli.output import Json, print_facts, print_json, progress, ranges, say, size
 from ipstore.cli.reporting import Failure
+from ipstore.errors import ParameterError
 from ipstore.trainers.config import ActivationName, InitName, OptimizerName, TrainConfig
 
 if TYPE_CHECKING:
@@ -48,40 +49,30 @@ def capture(
         str, typer.Argument(metavar="TASK", help="NAME[:parameter=value,...], such as rule:information=0.99.")
     ],
     store: Annotated[str, typer.Argument(metavar="STORE", help="A folder; made if there is none.")],
-    run: Annotated[
-        str | None, _option("--run", "Name of the run; by default TASK-ACTIVATION.", "NAME")
-    ] = None,
-    hidden: Annotated[
-        str, _option("--hidden", "Widths of the hidden layers, or none.", "N-N-...")
-    ] = "-".join(map(str, TrainConfig.hidden)),
+    run: Annotated[str | None, _option("--run", "Name of the run; by default TASK-ACTIVATION.", "NAME")] = None,
+    hidden: Annotated[str, _option("--hidden", "Widths of the hidden layers, or none.", "N-N-...")] = "-".join(
+        map(str, TrainConfig.hidden)
+    ),
     activation: Annotated[
         str, _option("--activation", f"Of the hidden layers: {_words(ActivationName)}.", "NAME")
     ] = TrainConfig.activation,
     optimizer: Annotated[
         str, _option("--optimizer", f"One of {_words(OptimizerName)}.", "NAME")
     ] = TrainConfig.optimizer,
-    learning_rate: Annotated[
-        float, _option("--learning-rate", "Positive.", "NUMBER")
-    ] = TrainConfig.learning_rate,
+    learning_rate: Annotated[float, _option("--learning-rate", "Positive.", "NUMBER")] = TrainConfig.learning_rate,
     batch_size: Annotated[str, _option("--batch-size", "Samples per step; full takes all.", "N|full")] = str(
         TrainConfig.batch_size
     ),
     train_fraction: Annotated[
         float, _option("--train-fraction", "Share of the samples to train on, in (0, 1].", "NUMBER")
     ] = TrainConfig.train_fraction,
-    init: Annotated[
-        str, _option("--init", f"Initial weights: {_words(InitName)}.", "NAME")
-    ] = TrainConfig.init,
+    init: Annotated[str, _option("--init", f"Initial weights: {_words(InitName)}.", "NAME")] = TrainConfig.init,
     epochs: Annotated[int, _option("--epochs", "Epochs to train in all.", "N")] = TrainConfig.epochs,
-    seeds: Annotated[
-        str, _option("--seeds", "One network each: how many, or which (0-9,15).", "N|LIST")
-    ] = "20",
+    seeds: Annotated[str, _option("--seeds", "One network each: how many, or which (0-9,15).", "N|LIST")] = "20",
     level: Annotated[
         str, _option("--level", "What is kept of the activations: full, half, codes, weights.", "NAME")
     ] = "full",
-    bins: Annotated[
-        int | None, _option("--bins", "Number of bins at level codes; by default 30.", "N")
-    ] = None,
+    bins: Annotated[int | None, _option("--bins", "Number of bins at level codes; by default 30.", "N")] = None,
     range: Annotated[
         str | None, _option("--range", "Where the bins lie; by default the activation's range.", "LOW..HIGH")
     ] = None,
@@ -183,10 +174,9 @@ def _is_flag(ctx: typer.Context, name: str) -> bool:
 def _refuse_beside_resume(ctx: typer.Context) -> None:
     for option in ctx.command.params:
         if option.name not in _BESIDE_RESUME and _is_flag(ctx, str(option.name)):
-            raise typer.BadParameter(
-                "a run is continued with the configuration that it was begun with; only --epochs, "
-                "--processes and --device go with --resume",
-                param_hint=option.opts[0],
+            raise ParameterError(
+                f"{option.opts[0]} does not go with --resume: a run is continued with the configuration that it "
+                "was begun with, and only --epochs, --processes and --device may be given anew"
             )
 
 
@@ -198,31 +188,24 @@ def _is_complete(store: Path, run: str, task: str, epochs: int | None) -> bool:
     info = run_info(store / run)
     captured_on = specs.task_text(info.attrs["task"], info.attrs["task_params"])
     if captured_on != task:
-        raise typer.BadParameter(
-            f"run {run!r} was captured on {captured_on}, not on {task}", param_hint="TASK"
+        raise ParameterError(
+            f"run {run!r} was captured on {captured_on}, but got {task}: give that task, or name another --run"
         )
     return info.status == "finished" and epochs in (None, info.attrs["config"]["epochs"])
 
 
-def _binning(
-    task: "Task", config: TrainConfig, level: str, bins: int | None, range: str | None
-) -> "Binning | None":
+def _binning(task: "Task", config: TrainConfig, level: str, bins: int | None, range: str | None) -> "Binning | None":
     """Give the bins that were asked for; None leaves them to the library."""
     if bins is None and range is None:
         return None
     if level != "codes":
-        raise typer.BadParameter(
-            f"level {level} stores no bins; --bins and --range go with --level codes",
-            param_hint="--range" if bins is None else "--bins",
-        )
+        raise ParameterError(f"--bins and --range go with --level codes, but the level is {level!r}")
     from ipstore.binning import Binning
     from ipstore.trainers.capture import plan_run
 
     usual = plan_run(task, config, [0]).binning
     if range is None and usual is None:
-        raise typer.BadParameter(
-            f"{config.activation} activations have no bound, so --bins needs a --range", param_hint="--bins"
-        )
+        raise ParameterError(f"{config.activation} activations have no bound, so --bins needs a --range")
     binning = Binning(range=specs.interval(range)) if range is not None else usual
     assert binning is not None
     return binning if bins is None else replace(binning, bins=bins)
@@ -234,10 +217,10 @@ def _interrupted(store: Path, run: str, command: str) -> Failure:
 
     tree = open_run(store / run)
     reached, total = tree.dataset["epoch"].values, tree.attrs["config"]["epochs"]
-    stands = f"committed to epoch {reached[-1]} of {total}" if reached.size else "nothing is committed yet"
+    stands = f"is committed to epoch {reached[-1]} of {total}" if reached.size else "has no commit yet"
     return Failure(
         "interrupted",
-        f"interrupted: run {run!r}, {stands}. Continue it with\n  {command}",
+        f"interrupted: run {run!r} {stands}. Continue it with\n  {command}",
         130,
         run=run,
         epoch=int(reached[-1]) if reached.size else None,

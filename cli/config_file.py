@@ -6,6 +6,8 @@ from typing import Any
 
 import typer
 
+from ipstore.errors import ParameterError
+
 __all__ = ["read_config"]
 
 _LISTS = {"hidden": "-", "seeds": ",", "range": ".."}
@@ -22,12 +24,12 @@ def read_config(ctx: typer.Context, file: Path | None) -> Path | None:
     try:
         values = tomllib.loads(file.read_text())
     except OSError as error:
-        raise _refusal(f"cannot read {str(file)!r}: {error.strerror}") from None
+        raise ParameterError(f"cannot read {str(file)!r}: {error.strerror}") from None
     except ValueError as error:  # of the syntax, or not UTF-8
-        raise _refusal(f"{str(file)!r} is not TOML: {error}") from None
+        raise ParameterError(f"{str(file)!r} is not TOML: {error}") from None
     known = [str(option.name) for option in ctx.command.params if option.envvar]
     if unknown := [key for key in values if key not in known]:
-        raise _refusal(f"{str(file)!r} sets {', '.join(unknown)}, but can only set {', '.join(known)}")
+        raise ParameterError(f"{str(file)!r} sets {', '.join(unknown)}, but can only set {', '.join(known)}")
     ctx.default_map = {key: _as_flag(file, key, value) for key, value in values.items()}
     return file
 
@@ -38,9 +40,5 @@ def _as_flag(file: Path, key: str, value: Any) -> str:
         text = _LISTS[key].join(map(str, value))
         return f"{text}," if key == "seeds" else text or "none"
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise _refusal(f"{key} in {str(file)!r} cannot be {value!r}")
+        raise ParameterError(f"{key} in {str(file)!r} cannot be {value!r}")
     return str(value)
-
-
-def _refusal(message: str) -> typer.BadParameter:
-    return typer.BadParameter(message, param_hint="--config")

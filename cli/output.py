@@ -48,9 +48,7 @@ def say(text: str) -> None:
     typer.echo(text)
 
 
-def print_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[str] = ()
-) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[str] = ()) -> None:
     """Print a table on stdout.
 
     Parameters

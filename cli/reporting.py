@@ -60,9 +60,7 @@ class ReportingGroup(TyperGroup):
             raise _report("system", f"{error.filename}: {error.strerror}", 1, as_json) from error
 
 
-def _report(
-    kind: str, message: str, code: int, as_json: bool, details: dict[str, Any] | None = None
-) -> typer.Exit:
+def _report(kind: str, message: str, code: int, as_json: bool, details: dict[str, Any] | None = None) -> typer.Exit:
     typer.echo(f"{'' if code == 130 else 'error: '}{message}", err=True)
     if as_json:
         print_json({"error": {"kind": kind, "message": message, **(details or {})}})

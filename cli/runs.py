@@ -33,7 +33,8 @@ def runs(store: Annotated[str, typer.Argument(metavar="STORE", help="A store.")]
     """List the runs of a store."""
     from ipstore.reader import runs as list_runs
 
-    found = [_glance(Path(store), run) for run in list_runs(store)]
+    folder = specs.store_folder(store)
+    found = [_glance(folder, run) for run in list_runs(folder)]
     if json:
         print_json({"store": store, "runs": found})
     elif not found:
@@ -132,10 +133,7 @@ def _details(folder: Path, info: "RunInfo") -> dict[str, Any]:
         **attrs,
         "task": specs.task_text(info.attrs["task"], info.attrs.get("task_params", {})),
         "files": info.files,
-        "bytes": {
-            path.name: sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-            for path in groups
-        },
+        "bytes": {path.name: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in groups},
         "results": provenance,
     }
 
@@ -150,9 +148,7 @@ def _print_run(store: Path, run: dict[str, Any]) -> None:
         "training": pairs(run.get("config", {})),
         "level": run["level"] + (f" ({pairs(run['binning'])})" if "binning" in run else ""),
         "layers": ", ".join(run["layers"]),
-        "epochs": "none yet"
-        if run["epochs"] is None
-        else f"{run['epochs']} ({run['captured_epochs']} captured)",
+        "epochs": "none yet" if run["epochs"] is None else f"{run['epochs']} ({run['captured_epochs']} captured)",
         "seeds": f"{len(run['seeds'])} ({ranges(sorted(run['seeds']))})",
         "diverged": ", ".join(f"{seed} (from epoch {epoch})" for seed, epoch in run["diverged"].items()),
         "created": moment(run["created_at"]),

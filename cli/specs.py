@@ -3,9 +3,7 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from ipstore.errors import StoreNotFoundError, UnknownNameError
+from ipstore.errors import ParameterError, StoreNotFoundError, UnknownNameError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,10 +25,7 @@ def task(text: str) -> tuple[str, dict[str, Any]]:
     for pair in pairs:
         key, equals, value = (part.strip() for part in pair.partition("="))
         if not (key and equals and value) or key in params:
-            raise typer.BadParameter(
-                f"parameters are written {name}:parameter=value,... each once, but got {text!r}",
-                param_hint="TASK",
-            )
+            raise ParameterError(f"task parameters are written {name}:parameter=value,... each once, but got {text!r}")
         try:
             params[key] = json.loads(value)
         except ValueError:
@@ -40,35 +35,24 @@ def task(text: str) -> tuple[str, dict[str, Any]]:
 
 def task_text(name: str, params: dict[str, Any]) -> str:
     """Write a task so that `task` reads it."""
-    pairs = [
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in params.items()
-    ]
+    pairs = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in params.items()]
     return f"{name}:{','.join(pairs)}" if pairs else name
 
 
 def widths(text: str) -> tuple[int, ...]:
     """Read the widths of hidden layers, ``10-7-5``, or ``none``."""
-    if text in ("none", ""):
-        return ()
     try:
-        return tuple(int(width) for width in text.split("-"))
+        return () if text == "none" else tuple(int(width) for width in text.split("-"))
     except ValueError:
-        raise typer.BadParameter(
-            f"widths are written 10-7-5-4-3, or none for no hidden layer, but got {text!r}",
-            param_hint="--hidden",
-        ) from None
+        raise ParameterError(f"--hidden is written 10-7-5-4-3, or none for no hidden layer, but got {text!r}") from None
 
 
 def batch_size(text: str) -> int | None:
     """Read a batch size; ``full`` is None."""
-    if text == "full":
-        return None
     try:
-        return int(text)
+        return None if text == "full" else int(text)
     except ValueError:
-        raise typer.BadParameter(
-            f"a batch size is a number of samples or full, but got {text!r}", param_hint="--batch-size"
-        ) from None
+        raise ParameterError(f"--batch-size is a number of samples, or full, but got {text!r}") from None
 
 
 def seeds(text: str) -> list[int]:
@@ -78,13 +62,10 @@ def seeds(text: str) -> list[int]:
             return list(range(int(text)))
         found: list[int] = []
         for part in text.removesuffix(",").split(","):
-            first, _, last = part.partition("-")
-            found += range(int(first), int(last or first) + 1)
+            first, dash, last = part.partition("-")
+            found += range(int(first), int(last if dash else first) + 1)
     except ValueError:
-        raise typer.BadParameter(
-            f"seeds are written as their number (20), or as a list (0-9,15 or 7,), but got {text!r}",
-            param_hint="--seeds",
-        ) from None
+        raise ParameterError(f"--seeds is their number (20), or lists them (0-9,15 or 7,), but got {text!r}") from None
     return found
 
 
@@ -94,9 +75,7 @@ def interval(text: str) -> tuple[float, float]:
     try:
         return float(low), float(high)
     except ValueError:
-        raise typer.BadParameter(
-            f"a range is written low..high, such as -1..1, but got {text!r}", param_hint="--range"
-        ) from None
+        raise ParameterError(f"--range is written low..high, such as -1..1, but got {text!r}") from None
 
 
 def store_folder(store: str) -> "Path":
@@ -105,10 +84,7 @@ def store_folder(store: str) -> "Path":
 
     path, inside = split_run(store)
     if inside:
-        raise typer.BadParameter(
-            f"{store!r} is a run of the store {str(path)!r}; write that and --run {inside}",
-            param_hint="STORE",
-        )
+        raise ParameterError(f"{store!r} is a run; give its store, {str(path)!r}")
     return path
 
 
@@ -125,18 +101,14 @@ def choose_runs(store: str, run: str | None) -> tuple["Path", list[str]]:
 
     path, inside = split_run(store)
     if run and inside:
-        raise typer.BadParameter(
-            f"{store!r} names a run already; leave out one of the two", param_hint="--run"
-        )
+        raise ParameterError(f"{store!r} names a run, and --run {run} another; give one of them")
     check_store(path)
     names = run_names(path)
     wanted = run or inside
     if wanted is None:
         if not names:
-            raise StoreNotFoundError(
-                f"the store {str(path)!r} holds no run yet: make one with `ipstore capture`"
-            )
+            raise StoreNotFoundError(f"the store {str(path)!r} holds no run yet: make one with `ipstore capture`")
         return path, names
     if wanted not in names:
-        raise UnknownNameError(f"run in {str(path)!r}", wanted, names)
+        raise UnknownNameError("run", wanted, names)
     return path, [wanted]

@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any
 from ipstore.version import __version__
 
 if TYPE_CHECKING:
-    from ipstore.reader import RunInfo, open, runs
     from ipstore.integrity import verify
+    from ipstore.reader import RunInfo, open, runs
 
 __all__ = ["RunInfo", "__version__", "open", "runs", "verify"]
 
-_HOMES = {"RunInfo": "ipstore.reader", "open": "ipstore.reader", "runs": "ipstore.reader", "verify": "ipstore.integrity"}
+_HOMES = {
+    "RunInfo": "ipstore.reader",
+    "open": "ipstore.reader",
+    "runs": "ipstore.reader",
+    "verify": "ipstore.integrity",
+}
 
 
 def __getattr__(name: str) -> Any:

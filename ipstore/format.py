@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-
 from ipstore.durable import replace_json, sync_directory
 from ipstore.errors import FormatVersionError, NotAStoreError, ParameterError, StoreNotFoundError
 

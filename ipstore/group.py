@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.core.chunk_key_encodings import ChunkKeyEncodingParams
 from zarr.core.metadata.v3 import ArrayV3Metadata
 from zarr.storage import LocalStore, StorePath
 
@@ -30,6 +31,7 @@ __all__ = ["GrowingGroup", "read_document", "remove_group", "utc_now"]
 
 _UNBOUNDED = 2**40  # epochs an array has room for while it is being written; only the published shape counts
 _STAGING = ".staging"
+_FLAT_KEYS: ChunkKeyEncodingParams = {"name": "default", "separator": "."}  # a folder per array, without more inside
 
 
 def utc_now() -> str:
@@ -307,11 +309,10 @@ def _create_nodes(
     """Write the arrays and groups below `folder`; return their metadata by path."""
     root = zarr.create_group(str(folder))
     consolidated = {}
-    paths = [array.path for array in (*growing, *static)]
+    paths = [*(array.path for array in growing), *(array.path for array in static)]
     for group in dict.fromkeys(path.rpartition("/")[0] for path in paths if "/" in path):
         root.create_group(group, attributes=dict(group_attrs.get(group, {})))
         consolidated[group] = _read_json(folder / group / "zarr.json")
-    separator = {"name": "default", "separator": "."}  # one flat folder per array: fewer inodes than nested ones
     for grown in growing:
         chunks = grown.chunks(shard_epochs)
         root.create_array(
@@ -324,7 +325,7 @@ def _create_nodes(
             fill_value=grown.fill_value,
             dimension_names=("epoch", *grown.dims),
             attributes=dict(grown.attrs),
-            chunk_key_encoding=separator,
+            chunk_key_encoding=_FLAT_KEYS,
         )
     for whole in static:
         array = root.create_array(
@@ -335,7 +336,7 @@ def _create_nodes(
             compressors=compressors(whole.values.dtype),
             dimension_names=tuple(whole.dims),
             attributes=dict(whole.attrs),
-            chunk_key_encoding=separator,
+            chunk_key_encoding=_FLAT_KEYS,
             config={"write_empty_chunks": True},
         )
         array[...] = whole.values

@@ -147,10 +147,11 @@ class _Digests:
 
     def __init__(self, folder: Path, layers: list[str]) -> None:
         self._layers = layers
+        self._values: NDArray[Any] | None = None
         try:
             self._values = np.asarray(dict(_arrays(folder))["digest/crc32c"])
         except (RuntimeError, ValueError, OSError):
-            self._values = None  # reported as damage of its own
+            return  # reported as damage of its own
 
     def of(self, path: str) -> NDArray[Any] | None:
         group, _, layer = path.rpartition("/")
@@ -162,9 +163,9 @@ class _Digests:
 def _labels(group: Path, array: "zarr.Array[Any]", region: _Region) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Epochs and seeds of a region, by their coordinates; by their places where a coordinate itself is damaged."""
     coordinates = dict(_arrays(group))
-    labels = []
+    labels: list[tuple[int, ...]] = []
+    names = getattr(array.metadata, "dimension_names", None) or ()
     for dimension in ("epoch", "seed"):
-        names = array.metadata.dimension_names or ()
         if dimension not in names:
             labels.append(())
             continue

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ipstore.binning import Binning
 from ipstore.errors import UnknownNameError
 
-__all__ = ["LEVELS", "EXPECTED_RATIO", "Level", "check_level", "encode", "stored_dtype"]
+__all__ = ["EXPECTED_RATIO", "LEVELS", "Level", "check_level", "encode", "stored_dtype"]
 
 Level = Literal["full", "half", "codes", "weights"]
 """``full``: float32. ``half``: float16. ``codes``: the bin of each value, uint8. ``weights``: parameters only."""

@@ -3,7 +3,7 @@
 import queue
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -162,7 +162,6 @@ class RunWriter:
         StoreWriteError
             The last commit stands, and the run can be resumed from it.
         """
-        count = len(block.epochs)
         if (self._progress[block.seeds] != block.start).any():
             raise ValueError(f"a block from {block.start} does not follow epochs {self._progress[block.seeds]}")
         first = block.start // self.shard_epochs * self.shard_epochs

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from zarr.abc.codec import CodecPipeline
 from zarr.registry import register_pipeline
 from zarrs import ZarrsCodecPipeline
 
@@ -26,7 +27,7 @@ class CheckedZarrsPipeline(ZarrsCodecPipeline):
         if whole:
             await super().read(whole, out, drop_axes)
         if len(whole) < len(batch):
-            await self.python_impl.read([chunk for chunk in batch if not _is_whole(chunk)], out, drop_axes)
+            await self._checked.read([chunk for chunk in batch if not _is_whole(chunk)], out, drop_axes)
 
     async def write(self, batch_info: Iterable[Any], value: Any, drop_axes: tuple[int, ...] = ()) -> None:
         """Write a batch of chunks, also those of nothing but the fill value."""
@@ -38,7 +39,12 @@ class CheckedZarrsPipeline(ZarrsCodecPipeline):
             await super().write(filled, value, drop_axes)
         if any(empty):
             emptied = [chunk for chunk, is_empty in zip(batch, empty, strict=True) if is_empty]
-            await self.python_impl.write(emptied, value, drop_axes)
+            await self._checked.write(emptied, value, drop_axes)
+
+    @property
+    def _checked(self) -> CodecPipeline:
+        assert self.python_impl is not None  # unless codec_pipeline.strict is set, which forbids it
+        return self.python_impl
 
 
 def _is_whole(chunk: Any) -> bool:

@@ -44,9 +44,7 @@ def test_codes_are_those_of_digitise(dtype: type, bins: int, span: tuple[float, 
     at: NDArray[Any] = binning.edges.astype(dtype)
     beside = [np.nextafter(at, dtype(-np.inf)), np.nextafter(at, dtype(np.inf))]
     rest: NDArray[Any] = rng.uniform(low - (high - low), high + (high - low), 2000).astype(dtype)
-    odd: NDArray[Any] = np.array(
-        [0, -0.0, np.nan, np.inf, -np.inf, np.finfo(dtype).max, np.finfo(dtype).tiny], dtype
-    )
+    odd: NDArray[Any] = np.array([0, -0.0, np.nan, np.inf, -np.inf, np.finfo(dtype).max, np.finfo(dtype).tiny], dtype)
     x = rng.permutation(np.concatenate([at, *beside, rest, odd]))
     np.testing.assert_array_equal(binning.encode(x), digitised(x, binning))
 

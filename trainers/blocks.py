@@ -89,13 +89,9 @@ class _Probe:
 
     def capture(self, block: Block, moments: GradientMoments | None) -> None:
         at = len(block.epochs)
-        arrays = {
-            path: torch.from_numpy(values[at]) for path, values in block.arrays.items() if path != _DIGEST
-        }
+        arrays = {path: torch.from_numpy(values[at]) for path, values in block.arrays.items() if path != _DIGEST}
         if self._direct:
-            metrics = self._ensemble.probe(
-                {layer: arrays[f"activations/{layer}"] for layer in self._ensemble.layers}
-            )
+            metrics = self._ensemble.probe({layer: arrays[f"activations/{layer}"] for layer in self._ensemble.layers})
         else:
             metrics = self._ensemble.probe(self._passing)
             self._store(block, at)
@@ -107,9 +103,7 @@ class _Probe:
         arrays["training/weight_norm"].copy_(self._ensemble.weight_norms(), non_blocking=True)
         for name in ("mean_norm", "std_norm"):
             values = arrays[f"training/grad_{name}"]
-            values.fill_(torch.nan) if moments is None else values.copy_(
-                getattr(moments, name), non_blocking=True
-            )
+            values.fill_(torch.nan) if moments is None else values.copy_(getattr(moments, name), non_blocking=True)
 
     def complete(self, block: Block) -> Block:
         if self._device.type == "cuda":
@@ -130,7 +124,7 @@ class _Probe:
                 torch.from_numpy(stored).copy_(self._on_device(values), non_blocking=True)
 
     def _on_device(self, values: torch.Tensor) -> torch.Tensor:
-        """What the level keeps, made on the device: the same codes as `ipstore.binning` gives."""
+        """Make what the level keeps where the activations are: the same codes as `ipstore.binning` gives."""
         if self._level == "half":
             return values.half()
         if self._level == "full" or self._binning is None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-
 from typing import Any
 
 import numpy as np
@@ -112,10 +111,7 @@ def plan_run(
         layers=dict(zip(names, widths[1:], strict=True)),
         parameters={name: (i + 1) * o for name, i, o in zip(names, widths[:-1], widths[1:], strict=True)},
         seeds=[int(seed) for seed in seeds],
-        probe=[
-            StaticArray(f"probe/{name}", dims, np.asarray(getattr(task, name)))
-            for name, dims in probe.items()
-        ],
+        probe=[StaticArray(f"probe/{name}", dims, np.asarray(getattr(task, name))) for name, dims in probe.items()],
         attrs=attrs,
         level=level,
         binning=binning,
@@ -266,7 +262,14 @@ def _stored_job(writer: RunWriter, epochs: int | None, device: str) -> Job:
     attrs["config"] = {**config.to_dict(), **schedule}
     attrs["status"] = "running"
     probe = {name: array.to_numpy() for name, array in stored["probe"].data_vars.items()}
-    task = Task(**{name: probe[name] for name in ("x", "p_x", "p_y_given_x", "x_id")})
+    task = Task(
+        probe["x"],
+        probe["p_x"],
+        probe["p_y_given_x"],
+        probe["x_id"],
+        name=attrs["task"],
+        params=attrs["task_params"],
+    )
     binning = attrs.get("binning")
     plan = plan_run(
         task,
@@ -277,9 +280,7 @@ def _stored_job(writer: RunWriter, epochs: int | None, device: str) -> Job:
         shard_epochs=writer.shard_epochs,
         **schedule,
     )
-    after = [
-        epoch for epoch in captured_epochs(config.epochs, **schedule) if not before or epoch > before[-1]
-    ]
+    after = [epoch for epoch in captured_epochs(config.epochs, **schedule) if not before or epoch > before[-1]]
     return _job(task, config, plan, before + after, len(before), writer.state(), device)
 
 
@@ -313,16 +314,12 @@ def _processes(processes: int | None, seeds: int, device: str) -> int:
         raise ParameterError(f"processes must be 1 or more but got {processes}")
     if device != "cpu":
         if processes not in (None, 1):
-            raise ParameterError(
-                f"on {device!r} all seeds train in one process, but got processes={processes}"
-            )
+            raise ParameterError(f"on {device!r} all seeds train in one process, but got processes={processes}")
         return 1
     return min(seeds, processes or len(os.sched_getaffinity(0)))
 
 
-def _drive(
-    writer: RunWriter, job: Job, processes: int, on_progress: Callable[[Progress], None]
-) -> xr.DataTree:
+def _drive(writer: RunWriter, job: Job, processes: int, on_progress: Callable[[Progress], None]) -> xr.DataTree:
     """Train, write and commit; whatever happens, leave the run at a commit and give its lease back."""
     captured = job.start
 
@@ -356,8 +353,8 @@ def _drive(
     if diverged := writer.attrs["diverged"]:
         named = ", ".join(f"{seed} (from epoch {epoch})" for seed, epoch in diverged.items())
         warnings.warn(
-            f"run {writer.path.name!r}: the loss of {len(diverged)} of {len(job.seeds)} seeds is not finite: {named}. "
-            "They are kept, and marked in the attribute 'diverged'",
+            f"run {writer.path.name!r}: the loss of {len(diverged)} of {len(job.seeds)} seeds is not finite: "
+            f"{named}. They are kept, and marked in the attribute 'diverged'",
             DivergedWarning,
             stacklevel=3,
         )

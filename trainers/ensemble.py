@@ -159,9 +159,7 @@ class Ensemble:
                     _accumulate(gradient, mean[seeds], squares[seeds], step + 1)
                     count = self.epoch * steps + step + 1
                     self._optimiser.step(self._parameters[seeds], gradient, seeds, count)
-            moments = GradientMoments(
-                self._norms(mean), self._norms(self._backend.xp.sqrt(squares * (1 / steps)))
-            )
+            moments = GradientMoments(self._norms(mean), self._norms(self._backend.xp.sqrt(squares * (1 / steps))))
         self.epoch += 1
         return moments
 
@@ -278,9 +276,7 @@ class Ensemble:
             Every array begins with the seed axis, so the states of parts of an ensemble concatenate to the
             state of the whole.
         """
-        state = {
-            name: self._backend.tensor(array).cpu().numpy().copy() for name, array in self._buffers().items()
-        }
+        state = {name: self._backend.tensor(array).cpu().numpy().copy() for name, array in self._buffers().items()}
         return {"epoch": np.full(len(self.seeds), self.epoch), **state}
 
     def load_state(self, state: Mapping[str, NDArray[Any]], epoch: int) -> None:

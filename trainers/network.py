@@ -48,9 +48,7 @@ class Workspace:
         Of each layer's shape, all in the same memory.
     """
 
-    def __init__(
-        self, backend: Backend, layers: Sequence[Layer], seeds: int, samples: int, columns: int
-    ) -> None:
+    def __init__(self, backend: Backend, layers: Sequence[Layer], seeds: int, samples: int, columns: int) -> None:
         self.xp = backend.xp
         self.rows = backend.zeros(seeds, samples, columns)
         self.scores = backend.zeros(seeds, 2, samples)

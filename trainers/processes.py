@@ -41,9 +41,7 @@ _NEWS_SECONDS = 0.2
 # Two threads on matrices this small are slower than one; two processes are not.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-_COMMAND = (
-    "import sys; from ipstore.trainers.processes import worker_main; worker_main(*map(int, sys.argv[1:]))"
-)
+_COMMAND = "import sys; from ipstore.trainers.processes import worker_main; worker_main(*map(int, sys.argv[1:]))"
 
 
 @dataclass(frozen=True)
@@ -106,9 +104,7 @@ def share_out(job: Job, processes: int) -> list[Job]:
     return jobs
 
 
-def worker_blocks(
-    jobs: Sequence[Job], interrupts: Interrupts, on_epoch: Callable[[int], None]
-) -> Iterator[Block]:
+def worker_blocks(jobs: Sequence[Job], interrupts: Interrupts, on_epoch: Callable[[int], None]) -> Iterator[Block]:
     """Train each job in a process of its own; give out their blocks as they come.
 
     Parameters
@@ -134,7 +130,7 @@ def worker_blocks(
     try:
         while running:
             sources = [worker.connection for worker in running]
-            ready = wait(sources if pausing else [*sources, interrupts])
+            ready = wait(sources if pausing else [*sources, interrupts.fileno()])
             if interrupts.requested and not pausing:
                 pausing = True
                 for worker in running:

@@ -44,8 +44,8 @@ Kernel = Callable[..., Mapping[str, NDArray[np.float64]]]
 """The computation: ``kernel(t, p_y_given_x, *, x_id=None, p_x=None, **params)``, plain arrays in and out.
 
 ``t`` is (..., sample, unit), float16, float32 or float64, or unsigned integers where the estimator reads
-codes; ``p_y_given_x`` is (sample, class) float64; ``x_id`` is (sample,) int64, equal entries being equal
-inputs, None if all differ; ``p_x`` is (sample,) float64, None if all weigh the same. All are checked. It
+codes; ``p_y_given_x`` is (sample, class) float64; ``x_id`` is (sample,) int64, numbers 0 to n - 1 of the
+distinct inputs, None if all differ; ``p_x`` is (sample,) float64, None if all weigh the same. All are checked. It
 gives each quantity over the leading dimensions of ``t``, information in bits.
 """
 
@@ -99,9 +99,7 @@ class Estimator:
     parameters: tuple[Parameter, ...] = ()
     settle: Callable[[dict[str, Any]], dict[str, Any]] = _as_given
     marks_nonfinite: bool = False
-    read_codes: (
-        Callable[[Binning, dict[str, Any]], tuple[dict[str, Any], NDArray[np.uint8] | None]] | None
-    ) = None
+    read_codes: Callable[[Binning, dict[str, Any]], tuple[dict[str, Any], NDArray[np.uint8] | None]] | None = None
     defaults: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -235,9 +233,7 @@ class Estimator:
         if t.ndim < 2 or t.shape[-1] == 0:
             raise ParameterError(f"t must be a (..., sample, unit) array but has shape {t.shape}")
         if t.shape[-2] != samples:
-            raise ParameterError(
-                f"t has {t.shape[-2]} samples (shape {t.shape}) but p_y_given_x has {samples}"
-            )
+            raise ParameterError(f"t has {t.shape[-2]} samples (shape {t.shape}) but p_y_given_x has {samples}")
         if t.dtype.kind == "u" and self.read_codes is None:
             raise ActivationError(
                 f"estimator {self.name!r} needs activations but got codes of bins ({t.dtype}); "

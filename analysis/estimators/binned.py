@@ -45,7 +45,7 @@ def kernel(
         Activations; or unsigned integers, codes of bins (of uint8, 255 means missing).
     p_y_given_x : (sample, class) float64
     x_id : (sample,), optional
-        Equal entries are equal inputs. By default all inputs differ.
+        Number of the distinct input, 0 to n - 1. By default all inputs differ.
     p_x : (sample,) float64, optional
         Weights that sum to one. By default they are equal.
     bins : int
@@ -154,9 +154,7 @@ def _encode(
         low, high = span
         edges = np.linspace(low, high, bins).astype(np.float32).astype(np.float64)
         frame = (high - low) / (bins - 1)
-        encode_equal(
-            rows, np.concatenate([[edges[0] - frame], edges, [edges[-1] + frame]])[None], row_codes, 0
-        )
+        encode_equal(rows, np.concatenate([[edges[0] - frame], edges, [edges[-1] + frame]])[None], row_codes, 0)
         codes[codes == bins] = 0
         return codes, np.zeros(len(x), np.bool_)
     if not isinstance(span, str):
@@ -185,14 +183,16 @@ def _check_codes(t: NDArray[Any], params: dict[str, Any]) -> tuple[NDArray[Any],
             f"t holds codes of bins ({t.dtype}), which cannot be binned again by {params}; leave out rule, "
             "width and a range of 'layer' or 'unit', or give the activations themselves"
         )
-    missing = (t == MISSING).any(axis=(1, 2)) if t.dtype == np.uint8 else np.zeros(len(t), np.bool_)
-    largest = t[~missing].max(initial=0)
+    codes = np.ascontiguousarray(t)
+    most = codes.reshape(len(codes), -1).max(axis=1)
+    missing = most == MISSING if t.dtype == np.uint8 else np.zeros(len(t), np.bool_)
+    largest = most[~missing].max(initial=0)
     if largest >= params["bins"]:
         raise ParameterError(
             f"t holds codes up to {largest} but bins is {params['bins']}, so codes must lie below; give bins="
             f"{int(largest) + 1} or more"
         )
-    return np.ascontiguousarray(t, np.uint8 if t.dtype == np.uint8 else np.int32), missing
+    return codes if t.dtype == np.uint8 else codes.astype(np.int32), missing
 
 
 def _spanning_edges(rows: NDArray[Any], bins: int) -> NDArray[np.float64]:
@@ -223,9 +223,7 @@ def _settle(params: dict[str, Any]) -> dict[str, Any]:
             )
         return params
     if rule == "quantile" and not (span is None or isinstance(span, str)):
-        raise ParameterError(
-            f"rule 'quantile' finds its own edges, so range must be 'layer' or 'unit' but got {span}"
-        )
+        raise ParameterError(f"rule 'quantile' finds its own edges, so range must be 'layer' or 'unit' but got {span}")
     if rule == "idnns" and (isinstance(span, str) or bins == 1):
         raise ParameterError(
             f"rule 'idnns' needs two edges or more between two numbers but got bins={bins}, range={span}; "

@@ -197,24 +197,24 @@ def _weighed(ids: Any, order: Any, bounds: Any, weights: Any, mass: Any, seen: A
 
 
 @njit(nogil=True, cache=True)
-def _softly(ids: Any, distinct: Any, joint: Any, own: Any, rows: Any, last: Any, mass: Any) -> float:
+def _softly(ids: Any, distinct: Any, joint: Any, own: Any, rows: Any, mass: Any) -> float:
     """Sum of p log2 p over p(t, y), with `joint` = p(x) p(y|x) of each sample and `own` its sum of p log2 p.
 
-    A value of T with one sample, and in a saturated layer that is all of them, needs no logarithm.
+    A value of T with one sample, and in a saturated layer that is all of them, needs neither sum nor logarithm.
     """
-    mass[:distinct] = 0.0
     rows[:distinct] = 0
+    mass[:distinct] = 0.0
+    for sample in range(ids.size):
+        rows[ids[sample]] += 1
+    total = 0.0
     for sample in range(ids.size):
         number = ids[sample]
-        rows[number] += 1
-        last[number] = sample
+        if rows[number] == 1:
+            total += own[sample]
+            continue
         for label in range(joint.shape[1]):
             mass[number, label] += joint[sample, label]
-    total = 0.0
     for number in range(distinct):
-        if rows[number] == 1:
-            total += own[last[number]]
-            continue
         for label in range(joint.shape[1]):
             p = mass[number, label]
             if p > 0:
@@ -265,7 +265,6 @@ def information(
     mass = np.empty(samples)
     mass_y = np.empty((joint.shape[0], joint.shape[1]))
     rows = np.empty(samples, np.int64)
-    last = np.empty(samples, np.int64)
     stamp = 0
     for cell in range(cells):
         distinct = _identify(keys[cell], table_key, table_id, cell * samples, ids)
@@ -282,7 +281,7 @@ def information(
                 entropies[which] = np.log2(samples) - total / samples
             stamp += bounds.size
         if not by_label[1].size:
-            entropies[2] = -_softly(ids, distinct, joint, own, rows, last, mass_y)
+            entropies[2] = -_softly(ids, distinct, joint, own, rows, mass_y)
         H_T, H_XT, H_TY = entropies
         out[0, cell] = max(0.0, H_T + H_X - H_XT) if by_input[1].size else H_T
         out[1, cell] = max(0.0, H_T + H_Y - H_TY)

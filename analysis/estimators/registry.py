@@ -54,19 +54,13 @@ def get(name: str) -> Estimator:
     try:
         found = attrgetter(path)(import_module(module))
     except Exception as error:
-        missing = (
-            isinstance(error, ModuleNotFoundError)
-            and error.name
-            and f"{module}.".startswith(f"{error.name}.")
-        )
+        missing = isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}.")
         if name not in homes and (missing or isinstance(error, AttributeError | TypeError | ValueError)):
             raise UnknownNameError("estimator", name, homes) from error
         error.add_note(f"while loading the estimator {name!r} from {home!r}")
         raise
     if not isinstance(found, Estimator):
-        raise ParameterError(
-            f"{home!r} is a {type(found).__name__}; an estimator must be an {Estimator.__name__}"
-        )
+        raise ParameterError(f"{home!r} is a {type(found).__name__}; an estimator must be an {Estimator.__name__}")
     return found
 
 
@@ -101,9 +95,7 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     for pair in pairs:
         key, equals, text = (part.strip() for part in pair.partition("="))
         if not (key and equals and text) or key in texts:
-            raise ParameterError(
-                f"parameters are written {name}:parameter=value,... each once, but got {spec!r}"
-            )
+            raise ParameterError(f"parameters are written {name}:parameter=value,... each once, but got {spec!r}")
         texts[key] = text
     return name, estimator.parse(texts)
 

@@ -101,8 +101,8 @@ def _html(figure: Any, title: str) -> bytes:
 class _Offline(Resources):
     """BokehJS inline and nothing beside it.
 
-    bokeh.resources.INLINE adds links to the scripts of every model that any library has loaded: here Panel's, which
-    HoloViews loads and no figure uses.
+    bokeh.resources.INLINE adds links to the scripts of every model that any library has loaded: here Panel's,
+    which HoloViews loads and no figure uses.
     """
 
     @property

@@ -81,9 +81,7 @@ def prepare(plane: xr.Dataset, layers: Sequence[str] | None = None) -> xr.Datase
         if set(plane[name].dims) != {"epoch", "seed", "layer"}:
             raise ParameterError(f"{name} must have dims (epoch, seed, layer) but has {plane[name].dims}")
     if missing := [name for name in ("epoch", "seed", "layer") if name not in plane.coords]:
-        raise ParameterError(
-            f"the plane lacks coordinates for {', '.join(missing)}; assign them (assign_coords)"
-        )
+        raise ParameterError(f"the plane lacks coordinates for {', '.join(missing)}; assign them (assign_coords)")
     if missing := [name for name in _ATTRS if name not in plane.attrs]:
         raise ParameterError(
             f"the plane lacks the attributes {', '.join(missing)}, which the figure must state. "
@@ -99,17 +97,13 @@ def prepare(plane: xr.Dataset, layers: Sequence[str] | None = None) -> xr.Datase
         plane = plane.sel(layer=list(layers))
     plane = plane[["I_XT", "I_TY"]].transpose("epoch", "seed", "layer").sortby("epoch").compute()
     plane = plane.where(np.isfinite(plane["I_XT"] + plane["I_TY"]))
-    if empty := [
-        str(name) for name in plane["layer"].values if not plane["I_XT"].sel(layer=name).notnull().any()
-    ]:
+    if empty := [str(name) for name in plane["layer"].values if not plane["I_XT"].sel(layer=name).notnull().any()]:
         raise ParameterError(
             f"layer {', '.join(empty)} has no finite value at any epoch and seed. If every seed diverged, "
             f"look at the training loss; else choose the other layers with `layers`"
         )
     if 0 in plane.sizes.values():
-        raise ParameterError(
-            f"the plane is empty: {dict(plane.sizes)}. Select at least one epoch, seed and layer"
-        )
+        raise ParameterError(f"the plane is empty: {dict(plane.sizes)}. Select at least one epoch, seed and layer")
     return plane
 
 
@@ -189,17 +183,21 @@ def _small_text(label: tuple[float, float, str], angle: int, *, bottom: bool) ->
 def heading(plane: xr.Dataset, title: str, seeds: str) -> str:
     """Say what is drawn: the run, p(y|x), the estimator with its parameters, and how many seeds."""
     attrs = plane.attrs
-    parameters = ", ".join(
-        f"{name}={value}" for name, value in attrs["parameters"].items() if value is not None
-    )
+    given = {name: value for name, value in attrs["parameters"].items() if value is not None}
+    parameters = ", ".join(f"{name}={_plain(value)}" for name, value in given.items())
     estimator = f"estimator: {attrs['estimator']}" + (f" ({parameters})" if parameters else "")
     labels = f"p(y|x): {attrs['labels']} labels, I(X;Y) = {float(attrs['I_XY']):.3f} bits"
     details = " · ".join([labels, estimator, seeds])
     return "\n".join(
-        line
-        for text in (f"{title} · run {attrs['source_run']}", details)
-        for line in textwrap.wrap(text, _WRAP)
+        line for text in (f"{title} · run {attrs['source_run']}", details) for line in textwrap.wrap(text, _WRAP)
     )
+
+
+def _plain(value: Any) -> str:
+    """Write a parameter, numbers without idle zeros."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_plain, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def count(number: int, noun: str) -> str:
@@ -227,9 +225,7 @@ def typeset(notes: Sequence[str]) -> Callable[[Any, Any], None]:
             added[0].text = details  # the hook runs again for every frame of a HoloMap
             return
         small: dict[str, Any] = {"text_font_style": "normal", "text_line_height": 1.3}
-        figure.add_layout(
-            Title(text=details, text_font_size="10pt", text_color=INK, name="details", **small), "above"
-        )
+        figure.add_layout(Title(text=details, text_font_size="10pt", text_color=INK, name="details", **small), "above")
         figure.add_layout(Title(text=below, text_font_size="8.5pt", text_color=GREY, **small), "below")
 
     return hook

@@ -121,8 +121,7 @@ def _networks(plane: xr.Dataset) -> Any:
     colours = hv.plotting.util.process_cmap("viridis", 256)[:236]  # the lightest yellow is lost on white
     overlay = {}
     for k, layer in enumerate(layers):
-        one = plane.sel(layer=layer)
-        one = one.dropna("seed")
+        one = plane.sel(layer=layer).dropna("seed")
         points = hv.Points((one["I_XT"].values, one["I_TY"].values, one["seed"].values), [I_XT, I_TY], "seed")
         overlay[layer] = styled(
             points,

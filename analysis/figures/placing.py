@@ -37,9 +37,7 @@ def merge(points: NDArray[np.float64], names: Sequence[str]) -> list[tuple[int, 
     return [(group[0], ", ".join(names[i] for i in group)) for group in groups]
 
 
-def place(
-    points: NDArray[np.float64], names: Sequence[str], obstacles: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def place(points: NDArray[np.float64], names: Sequence[str], obstacles: NDArray[np.float64]) -> NDArray[np.float64]:
     """Find the centre of each label: greedily, the nearest spot around its point that covers least.
 
     Parameters
@@ -55,7 +53,7 @@ def place(
         Centres, in fractions of the frame.
     """
     placed: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
-    for point, name in zip(points, names, strict=True):
+    for i, (point, name) in enumerate(zip(points, names, strict=True)):
         half = np.array([_CHARACTER * len(name), _LINE]) / 2
         best, least = point, np.inf
         for gap in _GAPS:
@@ -65,7 +63,9 @@ def place(
                     continue
                 covered = np.all(np.abs(obstacles - centre) < half, axis=1).sum()
                 clashes = sum(np.all(np.abs(other - centre) < half + size) for other, size in placed)
-                cost = covered + 1000 * clashes + 200 * gap
+                away = np.hypot(*(np.maximum(np.abs(points - centre) - half, 0) / _ASPECT).T)
+                nearest = np.argmin(away) == i  # else it would seem to name another point
+                cost = covered + 1000 * (clashes + (not nearest)) + 200 * gap
                 if cost < least:
                     best, least = centre, cost
         placed.append((best, half))

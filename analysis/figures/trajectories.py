@@ -35,9 +35,7 @@ _POINTS = 6000  # faint points in all: about 0.5 MB of html
 _COLOURS = hv.plotting.util.process_cmap("plasma", 256)[:225]  # the lightest yellow is lost on white
 
 
-def information_plane(
-    plane: xr.Dataset, layers: Sequence[str] | None = None, *, saturation: float = SATURATION
-) -> Any:
+def information_plane(plane: xr.Dataset, layers: Sequence[str] | None = None, *, saturation: float = SATURATION) -> Any:
     """Draw the trajectory of every layer through the information plane.
 
     A path is the mean over the seeds without a NaN, its colour the epoch on the scale log(1 + epoch); faint
@@ -137,9 +135,7 @@ def _without_nan(plane: xr.Dataset) -> tuple[xr.Dataset, str, list[str]]:
     if kept == every:
         return plane, count(every, "seed"), []
     if kept == 0:
-        note = (
-            f"Every seed has NaN cells ({cells}): each mean is over the seeds that are numbers at that epoch."
-        )
+        note = f"Every seed has NaN cells ({cells}): each mean is over the seeds that are numbers at that epoch."
         return plane, count(every, "seed"), [note]
     names = ", ".join(str(seed) for seed in plane["seed"].values[~complete.values])
     note = f"Left out: {count(every - kept, 'seed')} with NaN, as after divergence ({names}); {cells}."
@@ -162,7 +158,9 @@ def _curves(plane: xr.Dataset, saturation: float) -> list[_Curve]:
 def _key(plane: xr.Dataset) -> str:
     first, last = plane["epoch"].values[[0, -1]]
     line = "mean over seeds" if plane.sizes["seed"] > 1 else "the one seed"
-    points = " Small points: single seeds." if plane.sizes["seed"] > 1 else ""
+    points = ""
+    if plane.sizes["seed"] > 1:
+        points = f" Small points: single seeds, at {count(len(_thinned(plane)), 'epoch')}."
     if first == last:
         return f"Large points: {line}, at epoch {first}.{points}"
     return f"Line: {line}, from epoch {first} (hollow) to epoch {last} (filled).{points}"
@@ -184,14 +182,17 @@ def _saturation_note(plane: xr.Dataset, saturation: float) -> list[str]:
     ]
 
 
-def _points(plane: xr.Dataset, colour: _EpochColour) -> Any:
+def _thinned(plane: xr.Dataset) -> NDArray[np.int64]:
+    """Positions of the epochs at which single seeds are drawn."""
     number = max(8, _POINTS // (plane.sizes["seed"] * plane.sizes["layer"]))
-    few = plane.isel(epoch=log_spaced(plane["epoch"].values, number))
+    return log_spaced(plane["epoch"].values, number)
+
+
+def _points(plane: xr.Dataset, colour: _EpochColour) -> Any:
+    few = plane.isel(epoch=_thinned(plane))
     x, y, epoch = (a.values.ravel() for a in xr.broadcast(few["I_XT"], few["I_TY"], few["epoch"]))
     finite = ~np.isnan(x)
-    points = hv.Points(
-        (x[finite], y[finite], colour(epoch[finite])), [I_XT, I_TY], colour.dimension, group="Seeds"
-    )
+    points = hv.Points((x[finite], y[finite], colour(epoch[finite])), [I_XT, I_TY], colour.dimension, group="Seeds")
     return styled(
         points,
         **colour.options,
@@ -298,8 +299,7 @@ def _ink(curves: list[_Curve], plane: xr.Dataset) -> NDArray[np.float64]:
     words = np.array([(a, i_xy + b * (top - bottom)) for a in x[:14] for b in (0.01, 0.02, 0.03, 0.04)])
     along = np.linspace(0, 1, 400)
     paths = [
-        np.column_stack([np.interp(along, np.linspace(0, 1, len(v)), v) for v in (c.I_XT, c.I_TY)])
-        for c in curves
+        np.column_stack([np.interp(along, np.linspace(0, 1, len(v)), v) for v in (c.I_XT, c.I_TY)]) for c in curves
     ]
     ends = [np.repeat(path[[0, -1]], 10, axis=0) for path in paths]
     lines = [np.column_stack([x, np.full_like(x, i_xy)]), np.column_stack([np.full_like(y, h_x), y])]

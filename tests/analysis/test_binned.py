@@ -147,9 +147,7 @@ def problems(draw: st.DrawFn) -> tuple[Array, Array, Array | None, Array | None]
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     samples, units = draw(st.integers(2, 40)), draw(st.sampled_from((1, 2, 5, 13, 30)))
     dtype = draw(st.sampled_from((np.float16, np.float32, np.float64)))
-    edges = np.concatenate(
-        [np.linspace(-1, 1, 31), np.linspace(-1, 1, 30), 0.1 * np.arange(-25, 25), [0.0, -3.0, 5.0]]
-    )
+    edges = np.concatenate([np.linspace(-1, 1, 31), np.linspace(-1, 1, 30), 0.1 * np.arange(-25, 25), [0.0, -3.0, 5.0]])
     edges = np.concatenate([edges, np.nextafter(edges, -9), np.nextafter(edges, 9), rng.normal(0, 1, 100)])
     pool = rng.choice(edges, draw(st.integers(1, 60)))
     t = rng.choice(pool, (samples, units)).astype(dtype)
@@ -162,9 +160,7 @@ def problems(draw: st.DrawFn) -> tuple[Array, Array, Array | None, Array | None]
     x_id = rng.integers(0, samples, samples) if draw(st.booleans()) else None
     p_x = None
     if draw(st.booleans()):
-        p_x = rng.dirichlet(np.ones(samples)) * (
-            np.arange(samples) < max(2, samples - draw(st.integers(0, 3)))
-        )
+        p_x = rng.dirichlet(np.ones(samples)) * (np.arange(samples) < max(2, samples - draw(st.integers(0, 3))))
         p_x /= p_x.sum()
     return t, p_y_given_x, x_id, p_x
 
@@ -212,16 +208,12 @@ def test_binary_symmetric_channel() -> None:
         x_id=["a", "a", "b", "b"],
         p_x=[0.445, 0.055, 0.055, 0.445],
     )
-    assert (layer["I_XT"], layer["I_TY"], layer["H_T"]) == pytest.approx(
-        (0.500084042, 0.500084042, 1.0), abs=1e-9
-    )
+    assert (layer["I_XT"], layer["I_TY"], layer["H_T"]) == pytest.approx((0.500084042, 0.500084042, 1.0), abs=1e-9)
 
 
 def test_binary_erasure_channel() -> None:
     t = [[-1.0], [0.0], [0.0], [1.0]]
-    values = estimate(
-        "binned", t, one_hot(np.array([0, 0, 1, 1])), [0, 0, 1, 1], [0.375, 0.125, 0.125, 0.375]
-    )
+    values = estimate("binned", t, one_hot(np.array([0, 0, 1, 1])), [0, 0, 1, 1], [0.375, 0.125, 0.125, 0.375])
     assert (values["I_XT"], values["I_TY"]) == pytest.approx((0.75, 0.75), abs=1e-12)
 
 
@@ -229,9 +221,7 @@ def test_binary_erasure_channel() -> None:
 def test_each_cell_stands_for_itself(dtype: type) -> None:
     # Many more cells than one batch, wide and narrow ones in turn, so that a table left dirty would show.
     rng = np.random.default_rng(1)
-    t = np.tanh(rng.normal(0, 1, (9, 40, 2000, 2)) * rng.choice([0.01, 0.3, 3.0], (9, 40, 1, 1))).astype(
-        np.float32
-    )
+    t = np.tanh(rng.normal(0, 1, (9, 40, 2000, 2)) * rng.choice([0.01, 0.3, 3.0], (9, 40, 1, 1))).astype(np.float32)
     cells = t if dtype == np.float32 else np.digitize(t, np.linspace(-1, 1, 31)[1:-1]).astype(np.uint8)
     labels = one_hot(rng.integers(0, 3, 2000))
     together = estimate("binned", cells, labels)

@@ -47,13 +47,10 @@ def as_run(
         }
     )
     stored = {
-        layer: (("epoch", "seed", "sample", f"{layer}_unit"), value, attrs or {})
-        for layer, value in values.items()
+        layer: (("epoch", "seed", "sample", f"{layer}_unit"), value, attrs or {}) for layer, value in values.items()
     }
     epochs, seeds = next(iter(values.values())).shape[:2]
-    root = xr.Dataset(
-        coords={"epoch": np.arange(epochs) * 10, "seed": np.arange(seeds) + 5}, attrs={"level": level}
-    )
+    root = xr.Dataset(coords={"epoch": np.arange(epochs) * 10, "seed": np.arange(seeds) + 5}, attrs={"level": level})
     return xr.DataTree.from_dict(
         {"/": root, "/probe": probe, "/activations": xr.Dataset(stored, attrs={"layers": list(values)})},
         name="rule-tanh",
@@ -70,9 +67,7 @@ def values() -> dict[str, NDArray[np.float32]]:
 
 
 @pytest.mark.parametrize("chunks", [None, (2, 1, SAMPLES, -1), (1, 2, 17, 1)])
-def test_equals_the_estimator_on_arrays(
-    values: dict[str, NDArray[np.float32]], chunks: tuple[int, ...] | None
-) -> None:
+def test_equals_the_estimator_on_arrays(values: dict[str, NDArray[np.float32]], chunks: tuple[int, ...] | None) -> None:
     run = as_run(chunked(values, chunks) if chunks else values)
     plane = information_plane(run, bins=9)
     assert {str(name): array.dims for name, array in plane.data_vars.items()} == dict.fromkeys(
@@ -117,9 +112,7 @@ def test_says_where_it_comes_from(values: dict[str, NDArray[np.float32]]) -> Non
 def test_repeated_inputs_and_weights_of_the_probe_are_used(values: dict[str, NDArray[np.float32]]) -> None:
     run = as_run(values)
     p_x = np.random.default_rng(1).dirichlet(np.ones(SAMPLES))
-    run["probe"] = (
-        run["probe"].to_dataset().assign(p_x=("sample", p_x), x_id=("sample", np.arange(SAMPLES) // 2))
-    )
+    run["probe"] = run["probe"].to_dataset().assign(p_x=("sample", p_x), x_id=("sample", np.arange(SAMPLES) // 2))
     plane = information_plane(run, layers=["deep"])
     expected = estimators.estimate(
         "binned", values["deep"], run["probe"]["p_y_given_x"].to_numpy(), np.arange(SAMPLES) // 2, p_x
@@ -174,9 +167,7 @@ def test_nothing_is_read_before_it_is_asked_for() -> None:
     ],
 )
 def test_chunks(shape: tuple[int, ...], chunks: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    plane = information_plane(
-        as_run({"layer1": da.zeros(shape, chunks=chunks, dtype=np.float32)}, soft=False)
-    )
+    plane = information_plane(as_run({"layer1": da.zeros(shape, chunks=chunks, dtype=np.float32)}, soft=False))
     assert plane["I_XT"].chunks is not None
     assert tuple(sizes[0] for sizes in plane["I_XT"].chunks[:2]) == expected
 
@@ -184,9 +175,7 @@ def test_chunks(shape: tuple[int, ...], chunks: tuple[int, ...], expected: tuple
 def peak_memory(epochs: int) -> int:
     rng = np.random.default_rng(0)
     t = np.tanh(rng.normal(0, 1, (16, 1, 4096, 10))).astype(np.float32)
-    blocks = da.map_blocks(
-        np.copy, da.concatenate([da.from_array(t, chunks=-1)] * (epochs // 16)), dtype=np.float32
-    )
+    blocks = da.map_blocks(np.copy, da.concatenate([da.from_array(t, chunks=-1)] * (epochs // 16)), dtype=np.float32)
     plane = information_plane(as_run({"layer1": blocks}))
     with dask.config.set(scheduler="synchronous"):
         tracemalloc.start()
@@ -252,9 +241,7 @@ def test_stored_codes_that_are_missing_are_nan(values: dict[str, NDArray[np.floa
     [{"bins": 20}, {"bins": 60}, {"range": (-2, 2)}, {"range": "layer"}, {"width": 0.1}, {"rule": "idnns"}],
     ids=str,
 )
-def test_stored_codes_that_cannot_answer(
-    values: dict[str, NDArray[np.float32]], params: dict[str, Any]
-) -> None:
+def test_stored_codes_that_cannot_answer(values: dict[str, NDArray[np.float32]], params: dict[str, Any]) -> None:
     run = as_run(stored_codes(values, Binning()), attrs={"binning": Binning().to_attrs()})
     (name,) = params
     with pytest.raises(
@@ -278,9 +265,7 @@ def test_codes_and_an_estimator_that_needs_activations(
     assert list(plane.data_vars) == ["I_TY"]
     np.testing.assert_allclose(plane["I_TY"].sel(layer="deep"), values["deep"].mean(axis=(2, 3)), rtol=1e-5)
     with pytest.raises(ActivationError, match="'mean' needs activations but layer 'deep' stores codes"):
-        information_plane(
-            as_run(stored_codes(values, Binning()), attrs={"binning": Binning().to_attrs()}), "mean"
-        )
+        information_plane(as_run(stored_codes(values, Binning()), attrs={"binning": Binning().to_attrs()}), "mean")
 
 
 def test_what_is_no_run_with_activations(values: dict[str, NDArray[np.float32]]) -> None:

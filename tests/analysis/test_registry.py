@@ -108,9 +108,7 @@ def test_each_of_ours_keeps_what_it_declares(name: str) -> None:
     assert list(resolved) == [parameter.name for parameter in estimator.parameters]
     assert estimator.settle(resolved) == resolved
     values = estimator(np.zeros((4, 0, 3, 1), np.float32), LABELS)
-    assert {key: value.shape for key, value in values.items()} == {
-        q.name: (4, 0) for q in estimator.quantities
-    }
+    assert {key: value.shape for key, value in values.items()} == {q.name: (4, 0) for q in estimator.quantities}
 
 
 def test_of_another_package(package: Path) -> None:
@@ -149,9 +147,7 @@ def test_names_that_are_none(package: Path) -> None:
     ):
         with pytest.raises(UnknownNameError, match="no estimator"):
             estimators.get(name)
-    with pytest.raises(
-        ParameterError, match="'spread_package:number' is a int; an estimator must be an Estimator"
-    ):
+    with pytest.raises(ParameterError, match="'spread_package:number' is a int; an estimator must be an Estimator"):
         estimators.get("spread_package:number")
 
 

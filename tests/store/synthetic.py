@@ -23,9 +23,7 @@ PARAMETERS = {"layer1": 20, "output": 12}
 
 def make_plan(level: Level = "full", seeds: int = 3, shard: int = 4, **changes: Any) -> RunPlan:
     probe = [
-        StaticArray(
-            "probe/x", ("sample", "feature"), np.arange(SAMPLES * 3, dtype=np.float32).reshape(SAMPLES, 3)
-        ),
+        StaticArray("probe/x", ("sample", "feature"), np.arange(SAMPLES * 3, dtype=np.float32).reshape(SAMPLES, 3)),
         StaticArray("probe/y", ("sample",), np.zeros(SAMPLES, np.int64)),
         StaticArray("probe/p_x", ("sample",), np.full(SAMPLES, 1 / SAMPLES)),
         StaticArray("probe/p_y_given_x", ("sample", "class"), np.full((SAMPLES, 2), 0.5)),
@@ -51,9 +49,7 @@ def values(array: GrowingArray, epoch: int, seed: int) -> NDArray[Any]:
     return rng.standard_normal(array.shape[1:]).astype(array.dtype)
 
 
-def make_block(
-    plan: RunPlan, start: int, count: int, seeds: slice | None = None, first_epoch: int = 0
-) -> Block:
+def make_block(plan: RunPlan, start: int, count: int, seeds: slice | None = None, first_epoch: int = 0) -> Block:
     """Epochs `start` to `start + count`, as a trainer would hand them over."""
     seeds = seeds or slice(0, len(plan.seeds))
     block = Block.allocate(plan.arrays, plan.shard_epochs, seeds)
@@ -87,22 +83,25 @@ def write_epochs(writer: RunWriter, plan: RunPlan, stop: int) -> None:
         start += count
 
 
+def array(tree: xr.DataTree, path: str) -> xr.DataArray:
+    """One array of a tree."""
+    found = tree[path]
+    assert isinstance(found, xr.DataArray)
+    return found
+
+
 def assert_holds(tree: xr.DataTree, plan: RunPlan, epochs: int) -> None:
     """Every array of the run has exactly so many epochs, and in each the values that belong there."""
-    assert tree["epoch"].values.tolist() == list(range(epochs))
-    for array in plan.arrays:
-        if array.path == "epoch":
+    assert array(tree, "epoch").values.tolist() == list(range(epochs))
+    for planned in plan.arrays:
+        if planned.path == "epoch":
             continue
-        stored = tree[array.path]
-        assert stored.sizes["epoch"] == epochs, array.path
-        found = stored.values
+        found = array(tree, planned.path).values
+        assert len(found) == epochs, planned.path
         for epoch, seed in np.ndindex(epochs, len(plan.seeds)):
-            expected = (
-                _digests(plan, epoch, seed) if array.path == "digest/crc32c" else values(array, epoch, seed)
-            )
-            np.testing.assert_array_equal(
-                found[epoch, seed], expected, err_msg=f"{array.path} at {epoch}, {seed}"
-            )
+            digests = planned.path == "digest/crc32c"
+            expected = _digests(plan, epoch, seed) if digests else values(planned, epoch, seed)
+            np.testing.assert_array_equal(found[epoch, seed], expected, err_msg=f"{planned.path} at {epoch}, {seed}")
 
 
 def _digests(plan: RunPlan, epoch: int, seed: int) -> Sequence[int]:

@@ -18,10 +18,18 @@ def run(tmp_path: Path) -> Path:
 
 def test_a_whole_run_has_no_damage(tmp_path: Path) -> None:
     for level in LEVELS:
-        folder = write_run(tmp_path, make_plan(level), 11, run=level)
-        seen = []
-        assert ipstore.verify(folder, lambda done, total, seen=seen: seen.append((done, total))) == []
-        assert seen[-1][0] == seen[-1][1] == len(seen)
+        assert ipstore.verify(write_run(tmp_path, make_plan(level), 11, run=level)) == []
+
+
+def test_progress_counts_the_chunk_files(run: Path) -> None:
+    told: list[tuple[int, int]] = []
+
+    def tell(done: int, total: int) -> None:
+        told.append((done, total))
+
+    ipstore.verify(run, tell)
+    assert told == [(done, len(told)) for done in range(1, len(told) + 1)]
+    assert len(told) == len(_chunk_files(run))
 
 
 def _chunk_files(run: Path) -> list[Path]:
@@ -52,7 +60,7 @@ def test_damage_names_run_layer_epochs_and_seeds(run: Path) -> None:
     (damage,) = ipstore.verify(run)
     assert (damage.run, damage.layer, damage.epochs, damage.seeds) == ("run", "layer1", (4, 5, 6, 7), (20,))
     with pytest.raises((RuntimeError, ValueError), match="checksum"):
-        ipstore.open(run)["activations/layer1"].values
+        ipstore.open(run)["activations/layer1"].load()
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100])

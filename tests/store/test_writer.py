@@ -1,5 +1,6 @@
 """What goes in comes out, at every level, in every order, and across a resume."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -159,7 +160,7 @@ class TestRefusals:
     def test_an_existing_run(self, tmp_path: Path) -> None:
         plan = make_plan()
         write_run(tmp_path, plan, 2)
-        with pytest.raises(RunExistsError, match="--resume.*--overwrite"):
+        with pytest.raises(RunExistsError, match=r"--resume.*--overwrite"):
             RunWriter.create(tmp_path, "run", plan, 2)
         assert_holds(ipstore.open(tmp_path, run="run"), plan, 2)
 
@@ -202,9 +203,7 @@ class TestRefusals:
             RunWriter.create(tmp_path, "run", plan, 1000 * epochs)
         assert not (tmp_path / "run").exists()
 
-    @pytest.mark.parametrize(
-        "name", ["", "..", "a/b", "/abs", ".hidden", "zarr.json", "a\0b", "x" * 129, "c", "a\n"]
-    )
+    @pytest.mark.parametrize("name", ["", "..", "a/b", "/abs", ".hidden", "zarr.json", "a\0b", "x" * 129, "c", "a\n"])
     def test_names_that_could_leave_the_store(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(ParameterError, match="run names"):
             RunWriter.create(tmp_path / "store", name, make_plan(), 2)
@@ -225,14 +224,14 @@ class TestRefusals:
         root = tmp_path / "zarr.json"
         root.write_text(root.read_text().replace('"format_version": 1', '"format_version": 2'))
         for action in (lambda: ipstore.open(tmp_path), lambda: RunWriter.resume(tmp_path, "run")):
-            with pytest.raises(FormatVersionError, match="format 2.*up to format 1"):
+            with pytest.raises(FormatVersionError, match=r"format 2.*up to format 1"):
                 action()
 
     def test_nothing_there(self, tmp_path: Path) -> None:
         with pytest.raises(StoreNotFoundError, match="no store at"):
             ipstore.open(tmp_path / "nowhere")
         write_run(tmp_path / "store", make_plan(), 2)
-        with pytest.raises(UnknownNameError, match="'rum'.*Did you mean 'run'"):
+        with pytest.raises(UnknownNameError, match=r"'rum'.*Did you mean 'run'"):
             ipstore.open(tmp_path / "store", run="rum")
         with pytest.raises(StoreNotFoundError):
             RunWriter.resume(tmp_path / "store", "rum")
@@ -293,10 +292,9 @@ def test_a_full_disk_leaves_the_last_commit_and_can_be_resumed(small_disk: Path)
     background.put(make_block(plan, 0, 4))
     background.close()
     with open(filler, "wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
-        while True:
-            file.write(b"x" * 4096)
+        file.writelines(itertools.repeat(b"x" * 4096))
     background = BackgroundWriter(writer, lambda: None)
-    with pytest.raises(StoreWriteError, match="No space left.*committed, to epoch 3.*--resume"):
+    with pytest.raises(StoreWriteError, match=r"No space left.*committed, to epoch 3.*--resume"):
         _put_until_refused(background, plan)
     writer.close()
     assert_holds(ipstore.open(small_disk / "store", run="run"), plan, 4)

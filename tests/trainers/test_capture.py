@@ -19,6 +19,7 @@ from ipstore.trainers.blocks import captured_epochs
 from ipstore.trainers.capture import DivergedWarning, Progress, capture, resume
 from ipstore.trainers.config import TrainConfig
 from ipstore.trainers.ensemble import Ensemble
+from tests.store.synthetic import array
 
 TASK = tasks.load("rule", signed=True)
 CONFIG = TrainConfig(hidden=(5, 3), epochs=10, batch_size=1024)
@@ -34,7 +35,7 @@ def assert_same(first: xr.DataTree, second: xr.DataTree, seeds: slice = slice(No
     paths = [f"{node.path}/{name}" for node in first.subtree for name in node.data_vars]
     assert paths == [f"{node.path}/{name}" for node in second.subtree for name in node.data_vars]
     for path in paths:
-        a, b = first[path], second[path]
+        a, b = array(first, path), array(second, path)
         a = a.isel(seed=seeds) if "seed" in a.dims else a
         assert a.values.tobytes() == b.values.tobytes(), path
 
@@ -50,17 +51,21 @@ def test_a_run_says_what_it_is(reference: xr.DataTree) -> None:
     assert attrs["task"] == "rule"
     assert attrs["task_params"] == {"signed": True}
     assert attrs["model"] == {"kind": "mlp", "widths": [12, 5, 3, 2], "activation": "tanh", "output": "softmax"}
-    assert TrainConfig.from_dict({k: v for k, v in attrs["config"].items() if k not in ("every", "log_spaced")}) == CONFIG
-    assert reference["epoch"].values.tolist() == list(range(11))
-    assert reference["seed"].values.tolist() == list(SEEDS)
+    assert (
+        TrainConfig.from_dict({k: v for k, v in attrs["config"].items() if k not in ("every", "log_spaced")}) == CONFIG
+    )
+    assert array(reference, "epoch").values.tolist() == list(range(11))
+    assert array(reference, "seed").values.tolist() == list(SEEDS)
     assert set(attrs["versions"]) == {"ipstore", "python", "numpy", "torch", "zarr"}
-    np.testing.assert_array_equal(reference["probe/x"], TASK.x)
-    np.testing.assert_array_equal(reference["probe/p_y_given_x"], TASK.p_y_given_x)
+    np.testing.assert_array_equal(array(reference, "probe/x"), TASK.x)
+    np.testing.assert_array_equal(array(reference, "probe/p_y_given_x"), TASK.p_y_given_x)
 
 
 def test_what_is_stored_is_what_the_ensemble_computes(reference: xr.DataTree) -> None:
     """The stored parameters, pushed through a forward pass written out here, give the stored activations."""
-    weights = {name: reference[f"weights/{name}"].isel(epoch=-1).values for name in ("layer1", "layer2", "output")}
+    weights = {
+        name: array(reference, f"weights/{name}").isel(epoch=-1).values for name in ("layer1", "layer2", "output")
+    }
     for place, seed in enumerate(SEEDS):
         t = TASK.x.astype(np.float64)
         for name, units in zip(weights, (5, 3, 2), strict=True):
@@ -68,19 +73,21 @@ def test_what_is_stored_is_what_the_ensemble_computes(reference: xr.DataTree) ->
             weight, bias = flat[:-units].reshape(units, -1), flat[-units:]
             z = t @ weight.T + bias
             t = np.tanh(z) if name != "output" else np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
-            stored = reference[f"activations/{name}"].sel(seed=seed).isel(epoch=-1)
+            stored = array(reference, f"activations/{name}").sel(seed=seed).isel(epoch=-1)
             np.testing.assert_allclose(stored, t, atol=2e-6)
         train = TASK.split(seed, CONFIG.train_fraction)
         for split, members in (("train", train), ("test", ~train)):
             loss = -np.log(t[members, TASK.y[members]]).mean()
             accuracy = (t[members].argmax(axis=1) == TASK.y[members]).mean()
-            assert reference["training/loss"].sel(seed=seed, split=split)[-1] == pytest.approx(loss, rel=1e-5)
-            assert reference["training/accuracy"].sel(seed=seed, split=split)[-1] == pytest.approx(accuracy, abs=1e-6)
+            assert array(reference, "training/loss").sel(seed=seed, split=split)[-1] == pytest.approx(loss, rel=1e-5)
+            assert array(reference, "training/accuracy").sel(seed=seed, split=split)[-1] == pytest.approx(
+                accuracy, abs=1e-6
+            )
 
 
 def test_gradient_moments_begin_with_training(reference: xr.DataTree) -> None:
     for name in ("grad_mean_norm", "grad_std_norm"):
-        moments = reference[f"training/{name}"]
+        moments = array(reference, f"training/{name}")
         assert moments.isel(epoch=0).isnull().all()
         assert (moments.isel(epoch=slice(1, None)) > 0).all()
 
@@ -113,12 +120,12 @@ def test_levels(reference: xr.DataTree, tmp_path: Path) -> None:
     weights = run(tmp_path, "weights", level="weights")
     edges = np.linspace(-1, 1, 31)
     for layer in ("layer1", "layer2", "output"):
-        full = reference[f"activations/{layer}"].values
-        np.testing.assert_array_equal(half[f"activations/{layer}"], full.astype(np.float16))
-        np.testing.assert_array_equal(codes[f"activations/{layer}"], np.digitize(full, edges[1:-1]))
-        assert codes[f"activations/{layer}"].attrs["binning"] == {"rule": "equal", "bins": 30, "range": [-1, 1]}
-    np.testing.assert_array_equal(weights["weights/output"], reference["weights/output"])
-    np.testing.assert_array_equal(weights["digest/crc32c"], reference["digest/crc32c"])
+        full = array(reference, f"activations/{layer}").values
+        np.testing.assert_array_equal(array(half, f"activations/{layer}"), full.astype(np.float16))
+        np.testing.assert_array_equal(array(codes, f"activations/{layer}"), np.digitize(full, edges[1:-1]))
+        assert array(codes, f"activations/{layer}").attrs["binning"] == {"rule": "equal", "bins": 30, "range": [-1, 1]}
+    np.testing.assert_array_equal(array(weights, "weights/output"), array(reference, "weights/output"))
+    np.testing.assert_array_equal(array(weights, "digest/crc32c"), array(reference, "digest/crc32c"))
     assert "activations" not in weights.children
 
 
@@ -128,14 +135,14 @@ def test_codes_need_a_range(tmp_path: Path) -> None:
         run(tmp_path, "run", relu, level="codes")
     assert not tmp_path.joinpath("run").exists()
     stored = run(tmp_path, "run", relu, level="codes", binning=Binning(10, (0, 5)))
-    assert stored["activations/layer1"].values.max() <= 9
+    assert array(stored, "activations/layer1").values.max() <= 9
 
 
 def test_thinned_epochs_are_those_of_the_whole_run(reference: xr.DataTree, tmp_path: Path) -> None:
     thinned = run(tmp_path, "run", every=3)
-    assert thinned["epoch"].values.tolist() == [0, 3, 6, 9, 10]
+    assert array(thinned, "epoch").values.tolist() == [0, 3, 6, 9, 10]
     for path in ("activations/layer2", "training/loss", "training/grad_std_norm"):
-        np.testing.assert_array_equal(thinned[path], reference[path].sel(epoch=thinned["epoch"]))
+        np.testing.assert_array_equal(thinned[path], reference[path].sel(epoch=array(thinned, "epoch")))
 
 
 def test_captured_epochs() -> None:
@@ -211,7 +218,7 @@ def test_a_signal_commits_what_is_whole(tmp_path: Path, processes: int, number: 
     assert "KeyboardInterrupt" in errors
     interrupted = ipstore.open(tmp_path, run="run")
     assert interrupted.attrs["status"] == "interrupted"
-    stop = int(interrupted["epoch"][-1])
+    stop = int(array(interrupted, "epoch")[-1])
     assert stop > 0
     continued = resume(tmp_path, "run", epochs=stop + 5, processes=1)
     whole = run(tmp_path, "whole", TrainConfig(hidden=(5, 3), epochs=stop + 5, batch_size=1024), level="weights")
@@ -224,7 +231,7 @@ def test_a_killed_capture_resumes_bit_for_bit(tmp_path: Path, processes: int) ->
     child.kill()
     child.communicate(timeout=60)
     assert ipstore.runs(tmp_path)[0].status == "stopped"
-    stop = int(ipstore.open(tmp_path, run="run")["epoch"][-1])
+    stop = int(array(ipstore.open(tmp_path, run="run"), "epoch")[-1])
     continued = resume(tmp_path, "run", epochs=stop + 6, processes=2)
     whole = run(tmp_path, "whole", TrainConfig(hidden=(5, 3), epochs=stop + 6, batch_size=1024), level="weights")
     assert_same(whole, continued)
@@ -251,7 +258,7 @@ def test_a_killed_worker_is_named_and_costs_no_commit(tmp_path: Path) -> None:
     tree = ipstore.open(tmp_path, run="run")
     assert tree.attrs["status"] == "interrupted"
     assert tree.sizes["epoch"] > 0
-    resume(tmp_path, "run", epochs=int(tree["epoch"][-1]) + 1, processes=1)
+    resume(tmp_path, "run", epochs=int(array(tree, "epoch")[-1]) + 1, processes=1)
 
 
 def test_a_store_that_fails_stops_the_training(tmp_path: Path) -> None:
@@ -262,7 +269,7 @@ def test_a_store_that_fails_stops_the_training(tmp_path: Path) -> None:
                 layer.rename(tmp_path / "moved")
                 layer.write_text("in the way")
 
-    with pytest.raises(StoreWriteError, match="committed, to epoch 3"):
+    with pytest.raises(StoreWriteError, match=r"committed, to epoch 3"):
         run(tmp_path, "run", TrainConfig(hidden=(5, 3), epochs=10_000), on_progress=seal)
     (tmp_path / "run/activations/layer1").unlink()
     (tmp_path / "moved").rename(tmp_path / "run/activations/layer1")
@@ -283,7 +290,7 @@ class TestRefusals:
         assert resume(tmp_path, "run").sizes["epoch"] == 11
 
     def test_values_out_of_range(self, tmp_path: Path) -> None:
-        with pytest.raises(UnknownNameError, match="capture level 'ful'. Did you mean 'full'"):
+        with pytest.raises(UnknownNameError, match=r"capture level 'ful'. Did you mean 'full'"):
             run(tmp_path, "run", level="ful")
         with pytest.raises(ParameterError, match="processes must be 1 or more but got 0"):
             run(tmp_path, "run", processes=0)
@@ -305,12 +312,12 @@ def test_a_gpu_runs_the_same_code(reference: xr.DataTree, tmp_path: Path) -> Non
     if not torch.cuda.is_available():
         pytest.skip("this machine has no CUDA device")
     tree = run(tmp_path, "run", device="cuda", processes=None)
-    np.testing.assert_allclose(tree["activations/output"], reference["activations/output"], atol=1e-3)
+    np.testing.assert_allclose(array(tree, "activations/output"), array(reference, "activations/output"), atol=1e-3)
     codes = run(tmp_path, "codes", device="cuda", processes=None, level="codes")
     edges = np.linspace(-1, 1, 31)[1:-1]
     for layer in ("layer1", "layer2", "output"):
         np.testing.assert_array_equal(
-            codes[f"activations/{layer}"], np.digitize(tree[f"activations/{layer}"].values, edges)
+            array(codes, f"activations/{layer}"), np.digitize(array(tree, f"activations/{layer}").values, edges)
         )
 
 
@@ -319,4 +326,4 @@ def test_the_ensemble_is_the_one_of_the_trainer(reference: xr.DataTree) -> None:
     for _ in range(CONFIG.epochs):
         ensemble.train_epoch()
     for layer, parameters in ensemble.parameters().items():
-        np.testing.assert_array_equal(parameters, reference[f"weights/{layer}"].isel(epoch=-1))
+        np.testing.assert_array_equal(parameters, array(reference, f"weights/{layer}").isel(epoch=-1))

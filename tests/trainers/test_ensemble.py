@@ -35,12 +35,8 @@ def blobs(samples: int, features: int, classes: int) -> Task:
     """Noise around a mean of each class, in odd sizes."""
     rng = np.random.default_rng(samples)
     y = rng.integers(classes, size=samples)
-    x = (rng.normal(size=(classes, features))[y] + 0.5 * rng.normal(size=(samples, features))).astype(
-        np.float32
-    )
-    return Task(
-        x=x, p_x=np.full(samples, 1 / samples), p_y_given_x=np.eye(classes)[y], x_id=np.arange(samples)
-    )
+    x = (rng.normal(size=(classes, features))[y] + 0.5 * rng.normal(size=(samples, features))).astype(np.float32)
+    return Task(x=x, p_x=np.full(samples, 1 / samples), p_y_given_x=np.eye(classes)[y], x_id=np.arange(samples))
 
 
 BLOBS = blobs(701, 9, 3)
@@ -50,9 +46,7 @@ def probe(ensemble: Ensemble) -> dict[str, Tensor]:
     """Activations, loss and accuracy, by name."""
     shape = len(ensemble.seeds), len(ensemble.task.x)
     dtype = next(iter(ensemble.parameters().values())).dtype
-    out = {
-        layer: torch.full((*shape, width), torch.nan, dtype=dtype) for layer, width in ensemble.widths.items()
-    }
+    out = {layer: torch.full((*shape, width), torch.nan, dtype=dtype) for layer, width in ensemble.widths.items()}
     metrics = ensemble.probe(out)
     return {**out, "loss": metrics.loss, "accuracy": metrics.accuracy}
 
@@ -69,9 +63,7 @@ def history(ensemble: Ensemble, epochs: int) -> dict[str, NDArray[Any]]:
     return {**{name: values.numpy() for name, values in seen.items()}, **ensemble.state()}
 
 
-def assert_same_bits(
-    ours: dict[str, NDArray[Any]], theirs: dict[str, NDArray[Any]], rows: Sequence[int]
-) -> None:
+def assert_same_bits(ours: dict[str, NDArray[Any]], theirs: dict[str, NDArray[Any]], rows: Sequence[int]) -> None:
     assert ours.keys() == theirs.keys()
     for name, values in ours.items():
         np.testing.assert_array_equal(values, theirs[name][list(rows)], err_msg=name, strict=True)
@@ -86,9 +78,7 @@ def reference(ensemble: Ensemble, epochs: int) -> dict[str, NDArray[Any]]:
         weight, bias = flat[0].tensor_split([units * inputs])
         layers.append((weight.clone().reshape(units, inputs).requires_grad_(), bias.clone().requires_grad_()))
     every = [parameter for layer in layers for parameter in layer]
-    optimiser = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[config.optimizer](
-        every, lr=config.learning_rate
-    )
+    optimiser = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[config.optimizer](every, lr=config.learning_rate)
     x, y = torch.tensor(task.x, dtype=torch.float64), torch.tensor(task.y)
 
     def run(a: Tensor) -> list[Tensor]:
@@ -108,9 +98,7 @@ def reference(ensemble: Ensemble, epochs: int) -> dict[str, NDArray[Any]]:
         for batch in (torch.tensor(order[at : at + size]) for at in range(0, len(order), size)):
             loss = functional.cross_entropy(run(x[batch])[-1], y[batch])
             gradient = torch.autograd.grad(loss, every)
-            gradients.append(
-                [torch.cat([w.flatten(), b]) for w, b in zip(gradient[::2], gradient[1::2], strict=True)]
-            )
+            gradients.append([torch.cat([w.flatten(), b]) for w, b in zip(gradient[::2], gradient[1::2], strict=True)])
             for parameter, parameter_gradient in zip(every, gradient, strict=True):
                 parameter.grad = parameter_gradient
             optimiser.step()
@@ -125,9 +113,7 @@ def reference(ensemble: Ensemble, epochs: int) -> dict[str, NDArray[Any]]:
             "std_norm": torch.stack([g.std(0, correction=0).norm() for g in per_layer]),
             "weight_norm": torch.stack([torch.cat([w.flatten(), b]).norm() for w, b in layers]),
         }
-        for name, a, (weight, bias) in zip(
-            ensemble.layers, [*hidden, logits.softmax(1)], layers, strict=True
-        ):
+        for name, a, (weight, bias) in zip(ensemble.layers, [*hidden, logits.softmax(1)], layers, strict=True):
             found |= {name: a, f"parameters of {name}": torch.cat([weight.flatten(), bias])}
     return {name: values.numpy() for name, values in found.items()}
 
@@ -151,9 +137,7 @@ def test_equals_float64_autograd(task: Task, config: TrainConfig) -> None:
     ours = history(ensemble, 3)
     for name, values in expected.items():
         scale = np.abs(values).max() or 1.0
-        np.testing.assert_allclose(
-            ours[f"{name} at 2"][0], values, rtol=1e-6, atol=1e-9 * scale, err_msg=name
-        )
+        np.testing.assert_allclose(ours[f"{name} at 2"][0], values, rtol=1e-6, atol=1e-9 * scale, err_msg=name)
 
 
 CASES = [
@@ -177,9 +161,7 @@ def test_a_seed_is_the_same_to_the_bit_in_any_ensemble(task: Task, config: Train
 
 
 @pytest.mark.parametrize("memory", [1, 300_000, 1 << 30])
-def test_a_seed_is_the_same_to_the_bit_however_seeds_share_memory(
-    memory: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_seed_is_the_same_to_the_bit_however_seeds_share_memory(memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = history(Ensemble(RULE, TrainConfig(), range(7)), 1)
     monkeypatch.setattr(ensemble_module, "_PASS_BYTES", memory)
     assert_same_bits(history(Ensemble(RULE, TrainConfig(), range(7)), 1), usual, range(7))

@@ -59,8 +59,7 @@ def load(name: str, **params: Any) -> Task:
         json.dumps(params, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ParameterError(
-            f"task {name!r} cannot take {params!r}: {error}. It takes {inspect.signature(factory)}, "
-            "as JSON values"
+            f"task {name!r} cannot take {params!r}: {error}. It takes {inspect.signature(factory)}, as JSON values"
         ) from error
     task = factory(**params)
     if not isinstance(task, Task):
@@ -77,8 +76,6 @@ def _factory(name: str) -> Callable[..., Any]:
     except (ModuleNotFoundError, AttributeError, ValueError) as error:
         raise UnknownNameError("task", name, [*_TASKS, "module:factory"]) from error
     if not callable(found):
-        raise ParameterError(
-            f"{name!r} is a {type(found).__name__}; a task factory is a function that returns a Task"
-        )
+        raise ParameterError(f"{name!r} is a {type(found).__name__}; a task factory is a function that returns a Task")
     factory: Callable[..., Any] = found
     return factory
