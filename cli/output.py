@@ -74,8 +74,8 @@ def print_facts(facts: dict[str, str]) -> None:
     """Print names with their values on stdout, one to a line."""
     indent = max(map(len, facts)) + 2
     for name, value in facts.items():
-        line = f"{name:<{indent}}{value}"
-        say(textwrap.fill(line, _stdout().width, subsequent_indent=" " * indent, break_on_hyphens=False))
+        lines = textwrap.wrap(value, _stdout().width - indent, break_long_words=False, break_on_hyphens=False)
+        say(f"{name:<{indent}}" + f"\n{'':{indent}}".join(lines))
 
 
 def _stdout() -> "Console":

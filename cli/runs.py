@@ -57,7 +57,10 @@ def runs(store: Annotated[str, typer.Argument(metavar="STORE", help="A store.")]
 
 
 def info(store: StoreOrRun, run: Run = None, json: Json = False) -> None:
-    """Tell all about a run."""
+    """Tell all about a run.
+
+    Of a store, its runs are listed.
+    """
     from ipstore.reader import run_info, split_run
 
     if run is None and split_run(store)[1] is None:

@@ -24,8 +24,9 @@ from zarr.storage import LocalStore, StorePath
 
 from ipstore.durable import Lease, replace_json, sync_directory, sync_filesystem
 from ipstore.errors import CorruptionError, NotAStoreError, RunExistsError, StoreNotFoundError
-from ipstore.pipeline import codec_pipeline, compressors
+from ipstore.pipeline import codec_pipeline, codecs, compressor
 from ipstore.schema import GrowingArray, StaticArray
+from ipstore.shards import ShardWriter
 
 __all__ = ["GrowingGroup", "read_document", "remove_group", "utc_now"]
 
@@ -94,11 +95,12 @@ class GrowingGroup:
         self._arrays: dict[str, zarr.Array[Any]] = {}
         self.attrs: dict[str, Any] = document["attributes"]
         self.epochs = int(self.attrs["commit"]["epochs"])
-        with codec_pipeline():
-            for path, metadata in self._growing().items():
-                roomy = deepcopy(metadata)
-                roomy["shape"][0] = _UNBOUNDED
-                self._arrays[path] = _open_array(folder / path, roomy)
+        for path, metadata in self._growing().items():
+            roomy = deepcopy(metadata)
+            roomy["shape"][0] = _UNBOUNDED
+            self._arrays[path] = _open_array(folder / path, roomy)
+        self._shards = ShardWriter()
+        self._compressors = {path: compressor(array.dtype) for path, array in self._arrays.items()}
 
     @classmethod
     def create(
@@ -199,24 +201,29 @@ class GrowingGroup:
         seeds : slice
             Which seeds the values are of, for an array with one seed per chunk.
         """
-        array = self._arrays[path]
-        first = start // self.shard_epochs(path) * self.shard_epochs(path)
-        region = (slice(first, start + len(values)), seeds) if array.ndim > 1 else (slice(first, start + len(values)),)
-        if start == first:
-            array[region] = values
-            return
-        before = np.asarray(array[(slice(first, start), *region[1:])])
-        staging = self.folder / _STAGING
-        shutil.rmtree(staging, ignore_errors=True)
-        with codec_pipeline():
-            aside = _open_array(staging, array.metadata.to_dict())
-        aside[region] = np.concatenate([before, values])
-        for chunk in staging.rglob("*"):
-            if chunk.is_file():
-                with open(chunk, "rb") as file:
-                    os.fsync(file.fileno())
-                os.replace(chunk, self.folder / path / chunk.relative_to(staging))
-        shutil.rmtree(staging)
+        array, shard = self._arrays[path], self.shard_epochs(path)
+        first, aside = start // shard * shard, self.folder / _STAGING
+        begins_shard = start == first
+        if not begins_shard:
+            before = np.asarray(array[(slice(first, start), seeds)[: array.ndim]])
+            values = np.concatenate([before, values])
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+        folder = self.folder / path if begins_shard else aside
+        if self.is_per_seed(path):
+            keys = [
+                ".".join(map(str, ["c", first // shard, seed, *[0] * (array.ndim - 2)]))
+                for seed in range(*seeds.indices(array.shape[1]))
+            ]
+            geometry = (shard, array.chunks[0], array.fill_value, self._compressors[path])
+            self._shards.write(
+                [(folder / key, values[:, place]) for place, key in enumerate(keys)], *geometry
+            )
+        else:
+            target = array if begins_shard else _open_array(aside, array.metadata.to_dict())
+            target[(slice(first, first + len(values)), seeds)[: array.ndim]] = values
+        if not begins_shard:
+            _move_durably(aside, self.folder / path)
 
     def publish(self, epochs: int, commit: Mapping[str, Any] | None = None) -> None:
         """Bring everything written up to `epochs` into sight, durably.
@@ -257,6 +264,7 @@ class GrowingGroup:
 
     def close(self) -> None:
         """Give the lease back."""
+        self._shards.close()
         self._lease.release()
 
     def _growing(self) -> dict[str, dict[str, Any]]:
@@ -295,8 +303,18 @@ def _commit_record(sequence: int, epochs: int) -> dict[str, Any]:
 
 
 def _open_array(folder: Path, metadata: Mapping[str, Any]) -> "zarr.Array[Any]":
-    store_path = StorePath(LocalStore(folder))
-    return zarr.Array(zarr.AsyncArray(ArrayV3Metadata.from_dict(dict(metadata)), store_path))
+    with codec_pipeline():
+        store_path = StorePath(LocalStore(folder))
+        return zarr.Array(zarr.AsyncArray(ArrayV3Metadata.from_dict(dict(metadata)), store_path))
+
+
+def _move_durably(aside: Path, folder: Path) -> None:
+    """Move chunk files into place, each over the one it replaces, once they are on the disk."""
+    for chunk in aside.glob("c.*"):
+        with open(chunk, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(chunk, folder / chunk.name)
+    shutil.rmtree(aside)
 
 
 def _create_nodes(
@@ -321,7 +339,7 @@ def _create_nodes(
             dtype=grown.dtype,
             chunks=chunks,
             shards=(shard_epochs, *chunks[1:]) if grown.per_seed else None,
-            compressors=compressors(np.dtype(grown.dtype)),
+            compressors=codecs(np.dtype(grown.dtype)),
             fill_value=grown.fill_value,
             dimension_names=("epoch", *grown.dims),
             attributes=dict(grown.attrs),
@@ -333,7 +351,7 @@ def _create_nodes(
             shape=whole.values.shape,
             dtype=whole.values.dtype,
             chunks=whole.values.shape,
-            compressors=compressors(whole.values.dtype),
+            compressors=codecs(whole.values.dtype),
             dimension_names=tuple(whole.dims),
             attributes=dict(whole.attrs),
             chunk_key_encoding=_FLAT_KEYS,

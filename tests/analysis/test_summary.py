@@ -1,0 +1,91 @@
+"""The summary of a plane, against numbers worked out by hand."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from ipstore.analysis.summary import summary
+from ipstore.errors import ParameterError
+
+EPOCHS = [0, 1, 10, 100]
+
+
+def make_plane(I_XT: ArrayLike, I_TY: ArrayLike | None = None) -> xr.Dataset:
+    """A plane of two layers; both arrays are (epoch, seed, layer)."""
+    x = np.asarray(I_XT, float)
+    y = x / 10 if I_TY is None else np.asarray(I_TY, float)
+    dims = ("epoch", "seed", "layer")
+    coords = {"epoch": EPOCHS[: len(x)], "seed": [3, 5, 8][: x.shape[1]], "layer": ["layer1", "output"]}
+    return xr.Dataset({"I_XT": (dims, x), "I_TY": (dims, y)}, coords)
+
+
+# The mean over seeds is 3, 5, 5, 2 in layer1 and 1, 2, 3, 4 in output.
+X = np.array(
+    [
+        [[2, 1], [3, 1], [4, 1]],
+        [[9, 2], [5, 2], [1, 2]],
+        [[4, 3], [5, 3], [6, 3]],
+        [[1, 3], [2, 4], [3, 5]],
+    ],
+    float,
+)
+
+
+def test_numbers_by_hand() -> None:
+    found = summary(make_plane(X, X / 5))
+    assert found["layer"].values.tolist() == ["layer1", "output"]
+    assert found["peak_I_XT"].values.tolist() == [5, 4]
+    assert found["peak_epoch"].values.tolist() == [1, 100]  # the first of two equal peaks; the end itself
+    assert found["end_I_XT"].values.tolist() == [2, 4]
+    assert found["drop"].values.tolist() == [3, 0]
+    assert found["end_I_XT_sd"].values.tolist() == [1, 1]
+    np.testing.assert_allclose(found["end_I_TY"], [0.4, 0.8], rtol=1e-15)
+    np.testing.assert_allclose(found["end_I_TY_sd"], [0.2, 0.2], rtol=1e-15)
+    assert found.attrs["seeds"] == 3
+    units = {name: array.attrs["units"] for name, array in found.data_vars.items()}
+    assert units.pop("peak_epoch") == "1"
+    assert set(units.values()) == {"bits"}
+
+
+def test_the_peak_is_that_of_the_mean_and_not_the_mean_of_peaks() -> None:
+    values = np.zeros((2, 2, 2))
+    values[0, 0], values[1, 1] = 4, 6
+    assert summary(make_plane(values))["peak_I_XT"].values.tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("quantity", ["I_XT", "I_TY"])
+def test_a_seed_with_a_nan_is_left_out_everywhere(quantity: str) -> None:
+    plane = make_plane(X)
+    plane[quantity][2, 1, 1] = np.nan
+    found = summary(plane)
+    assert found.attrs["seeds"] == 2
+    xr.testing.assert_identical(found, summary(make_plane(X[:, [0, 2]])))
+
+
+def test_without_a_whole_seed_every_number_is_nan() -> None:
+    values = X.copy()
+    values[0, :, 0] = np.nan
+    found = summary(make_plane(values))
+    assert found.attrs["seeds"] == 0
+    assert all(array.isnull().all() for array in found.data_vars.values())
+
+
+def test_a_single_seed_has_no_standard_deviation() -> None:
+    found = summary(make_plane(X[:, :1]))
+    assert found["end_I_XT"].values.tolist() == [1, 3]
+    assert found["end_I_XT_sd"].isnull().all()
+
+
+def test_lazy_and_transposed_planes_give_the_same() -> None:
+    plane = make_plane(X)
+    xr.testing.assert_identical(summary(plane.chunk(epoch=2).transpose("layer", "seed", "epoch")), summary(plane))
+
+
+@pytest.mark.parametrize(
+    "plane",
+    [make_plane(X).drop_vars("I_TY"), make_plane(X).mean("seed"), make_plane(X).isel(epoch=slice(0, 0))],
+)
+def test_what_is_no_plane_is_refused(plane: xr.Dataset) -> None:
+    with pytest.raises(ParameterError, match="I_XT and I_TY over epoch, seed and layer"):
+        summary(plane)

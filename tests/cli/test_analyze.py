@@ -1,0 +1,176 @@
+"""``analyze``, ``plot`` and ``estimators``: they show what the library computes, and keep it."""
+
+import json
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+
+import ipstore as library
+from ipstore.analysis.estimators import get
+from ipstore.analysis.summary import summary
+from tests.cli.conftest import DIVERGES, TINY, ipstore, ipstore_json
+
+LAYERS = ["layer1", "output"]
+
+
+def test_every_run_under_every_estimator(store: Path) -> None:
+    found = ipstore_json("analyze", store, "--estimator", "binned", "--estimator", "binned:bins=10")["analyses"]
+    assert [(each["run"], each["parameters"]["bins"]) for each in found] == [
+        ("hard", 30),
+        ("hard", 10),
+        ("rule-tanh", 30),
+        ("rule-tanh", 10),
+    ]
+    for each in found:
+        run = library.open(store, run=each["run"])
+        expected = summary(run.ip.information_plane("binned", bins=each["parameters"]["bins"]))
+        assert each["result"] in run["results"].children
+        assert each["units"] == "bits"
+        assert each["labels"] == ("hard" if each["run"] == "hard" else "soft")
+        assert each["seeds_counted"] == each["seeds"] == 2
+        for row, layer in zip(each["layers"], LAYERS, strict=True):
+            numbers = {name: array.sel(layer=layer).item() for name, array in expected.data_vars.items()}
+            assert row == {"layer": layer, **numbers}
+
+
+def test_the_table(store: Path) -> None:
+    shown = ipstore("analyze", store / "rule-tanh").stdout
+    (found,) = ipstore_json("analyze", store, "--run", "rule-tanh")["analyses"]
+    assert "rule-tanh: binned, bins 30, range -1.0..1.0, rule equal\n" in shown
+    assert f"soft labels, I(X;Y) = 0.9900 bits; stored as {found['result']}\n" in shown
+    assert "mean and sd over 2 seeds\n" in shown
+    for row in found["layers"]:
+        names = ("end_I_XT", "end_I_XT_sd", "drop", "end_I_TY", "end_I_TY_sd")
+        end = " +".join(re.escape(f"{row[name]:.3f}") for name in names)
+        assert re.search(rf"{row['layer']} +{row['peak_I_XT']:.3f} +{row['peak_epoch']} +{end}", shown)
+
+
+def test_what_is_stored_is_not_computed_again(store: Path) -> None:
+    words = ("analyze", store / "hard")
+    (first,) = ipstore_json(*words)["analyses"]
+    file = store / "hard" / "results" / first["result"] / "zarr.json"
+    made = file.stat().st_ino, file.stat().st_mtime_ns
+    assert ipstore_json(*words)["analyses"] == [first]
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == made
+    assert ipstore_json(*words, "--again")["analyses"] == [first]
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) != made
+
+
+def test_chosen_layers(store: Path) -> None:
+    (found,) = ipstore_json("analyze", store / "hard", "--layers", "output")["analyses"]
+    assert [row["layer"] for row in found["layers"]] == ["output"]
+
+
+def test_a_seed_that_diverged_is_left_out_and_said_so(tmp_path: Path) -> None:
+    store = tmp_path / "runs.zarr"
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        ipstore("capture", "rule", store, *TINY, *DIVERGES)
+    assert "mean and sd over 0 of 2 seeds (the others have NaN)" in ipstore("analyze", store).stdout
+    (found,) = ipstore_json("analyze", store)["analyses"]
+    assert found["seeds_counted"] == 0
+    assert found["layers"][0]["end_I_XT"] is None
+    assert found["layers"][0]["peak_epoch"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--estimator", "bined"], "there is no estimator 'bined'. Did you mean 'binned'?"),
+        (["--estimator", "binned:bins=0"], "bins must be an integer in [1, 65535] but got '0'"),
+        (["--estimator", "binned:bin=3"], "estimator 'binned' has no parameter 'bin'"),
+        (["--layers", "layer9"], "there is no layer 'layer9'. Did you mean 'layer1'?"),
+        (["--run", "herd"], "there is no run 'herd'. Did you mean 'hard'?"),
+        (["--estimator", "binned:bins=7"], "the run stores codes of 30 equal bins"),
+    ],
+)
+def test_bad_input_is_refused(captured: Path, words: list[str], message: str) -> None:
+    failed = ipstore("analyze", captured, *words, code=2)
+    assert failed.stderr.startswith(f"error: {message}")
+    assert failed.stdout == ""
+
+
+def test_one_run_is_named_once(captured: Path) -> None:
+    failed = ipstore("analyze", captured / "hard", "--run", "rule-tanh", code=2)
+    assert "names a run, and --run rule-tanh another" in failed.stderr
+
+
+def test_an_empty_store_has_nothing_to_analyse(tmp_path: Path) -> None:
+    from ipstore.format import make_store
+
+    make_store(tmp_path / "runs.zarr")
+    assert "holds no run yet" in ipstore("analyze", tmp_path / "runs.zarr", code=1).stderr
+
+
+# plot -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("figure", "suffix", "starts"),
+    [("plane", ".png", b"\x89PNG"), ("plane", ".html", b"\n<!DOCTYPE html>"), ("snapshots", ".svg", b"<?xml")],
+)
+def test_a_figure_is_written_and_its_analysis_made_first(
+    store: Path, tmp_path: Path, figure: str, suffix: str, starts: bytes
+) -> None:
+    file = tmp_path / "figures" / f"one{suffix}"
+    shown = ipstore("plot", store / "rule-tanh", figure, "-o", file, "--estimator", "binned:bins=12").stdout
+    assert shown == f"{figure} of rule-tanh is in {file}\n"
+    assert file.read_bytes().lstrip().startswith(starts.lstrip())
+    (result,) = library.open(store, run="rule-tanh")["results"].children.values()
+    assert result.attrs["parameters"]["bins"] == 12
+
+
+def test_json_of_a_figure(store: Path, tmp_path: Path) -> None:
+    file = tmp_path / "one.png"
+    found = ipstore_json("plot", store, "plane", "-o", file, "--run", "hard")
+    (analysis,) = ipstore_json("analyze", store / "hard")["analyses"]
+    assert found == {"figure": "plane", "run": "hard", "result": analysis["result"], "file": str(file)}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["plane", "-o", "x.png"], "a figure shows one run: name it with --run, one of hard, rule-tanh"),
+        (["plan", "-o", "x.png", "--run", "hard"], "there is no figure 'plan'. Did you mean 'plane'?"),
+        (["plane", "-o", "x.pdf", "--run", "hard"], "a figure is written as .html, .png or .svg"),
+    ],
+)
+def test_a_figure_that_cannot_be_drawn(store: Path, words: list[str], message: str) -> None:
+    assert ipstore("plot", store, *words, code=2).stderr.startswith(f"error: {message}")
+
+
+def test_a_figure_that_cannot_be_written(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    target = tmp_path / "file" / "one.png"
+    failed = ipstore("plot", store / "hard", "plane", "-o", target, code=1)
+    assert failed.stderr.startswith(f"error: cannot write '{target}': ")
+
+
+# estimators -------------------------------------------------------------------
+
+
+def test_estimators_are_listed_with_all_that_they_declare() -> None:
+    listed = {each["name"]: each for each in ipstore_json("estimators")["estimators"]}
+    binned = get("binned")
+    assert listed["binned"]["kind"] == binned.kind
+    assert listed["binned"]["reference"] == binned.reference
+    assert listed["binned"]["quantities"] == ["I_XT", "I_TY", "H_T", "n_cells"]
+    assert listed["binned"]["parameters"] == json.loads(
+        json.dumps(
+            [
+                {
+                    "name": parameter.name,
+                    "description": parameter.description,
+                    "allowed": parameter.allowed,
+                    "optional": parameter.optional,
+                    "default": binned.defaults[parameter.name],
+                }
+                for parameter in binned.parameters
+            ]
+        )
+    )
+    shown = ipstore("estimators").stdout
+    for text in (binned.summary, binned.reference, "I_XT, I_TY, H_T, n_cells", "an integer in [1, 65535]", "'idnns'"):
+        assert text in shown
