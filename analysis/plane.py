@@ -57,8 +57,8 @@ def information_plane(
     UnknownNameError
         If there is no such estimator or layer.
     ParameterError
-        If `run` is not a run, or a parameter is not allowed or cannot be answered from the codes that are
-        stored.
+        If `run` is not a run or has no epoch yet, or a parameter is not allowed or cannot be answered from the
+        codes that are stored.
     ActivationError
         If the run stores no activations, or codes where the estimator needs activations.
     """
@@ -67,6 +67,8 @@ def information_plane(
             f"information_plane needs one run but got a tree with {', '.join(run.children) or 'no groups'}; "
             "give one run: ipstore.open(store, run=name), or tree[name]"
         )
+    if not run["epoch"].size:
+        raise ParameterError(f"the run {run.name!r} has no committed epoch yet; try again after its first commit")
     stored = run["activations"].dataset if "activations" in run.children else xr.Dataset()
     if not stored.data_vars:
         raise ActivationError(

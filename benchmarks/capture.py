@@ -22,10 +22,10 @@ from statistics import median
 from ipstore.block import Block
 from ipstore.plan import RunPlan
 from ipstore.trainers import tasks
-from ipstore.trainers.capture import plan_run
 from ipstore.trainers.config import TrainConfig
 from ipstore.trainers.interrupts import Interrupts
 from ipstore.trainers.processes import Job, worker_blocks
+from ipstore.trainers.streaming import plan_run
 from ipstore.trainers.tasks import Task
 from ipstore.writer import BackgroundWriter, RunWriter
 

@@ -128,8 +128,7 @@ def ratios(batch_size: int, repeats: int) -> dict[str, float]:
             "probe_20_seeds": (lambda: demo.probe(out), 1),
         }
         turns = [
-            {name: milliseconds(*contestant) for name, contestant in contestants.items()}
-            for _ in range(repeats + 1)
+            {name: milliseconds(*contestant) for name, contestant in contestants.items()} for _ in range(repeats + 1)
         ][1:]  # the first warms up
     found = {f"{name}_ms": median(turn[name] for turn in turns) for name in contestants}
     for name in ("ensemble", "two_processes"):

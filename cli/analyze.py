@@ -37,7 +37,7 @@ def analyze(
     What is stored is not computed again; of a run that has grown, only the new epochs are.
     """
     from ipstore.analysis.estimators.registry import parse
-    from ipstore.analysis.summary import summary
+    from ipstore.analysis.summaries import summary
 
     folder, runs = specs.choose_runs(store, run)
     chosen = layers.split(",") if layers else None
@@ -64,7 +64,7 @@ def compute(
     again: bool = False,
 ) -> "xr.Dataset":
     """Analyse a run, showing how far it is."""
-    from ipstore.analysis.analyze import analyze
+    from ipstore.analysis.stored import analyze
 
     with progress(f"{run} {estimator}", "epochs") as show:
         return analyze(store, run, estimator, layers=layers, again=again, on_progress=show, **params)

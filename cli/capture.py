@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from ipstore.binning import Binning
-    from ipstore.trainers.capture import Progress
+    from ipstore.trainers.streaming import Progress
     from ipstore.trainers.tasks import Task
 
     Work = Callable[..., xr.DataTree]
@@ -82,7 +82,7 @@ def capture(
         _option("--log-spaced", "Capture about so many epochs, evenly spaced on a logarithmic scale.", "N"),
     ] = None,
     processes: Annotated[
-        int | None, _option("--processes", "Processes to train in; by default one per core.", "N")
+        int | None, _option("--processes", "Processes to train in; by default one per core; 0 trains in this one.", "N")
     ] = None,
     device: Annotated[str, _option("--device", "cpu or cuda.", "NAME")] = "cpu",
     config: Annotated[
@@ -111,7 +111,7 @@ def capture(
     folder = specs.store_folder(store)
     if find_spec("torch") is None:
         raise Failure("missing-package", "capture needs PyTorch: pip install 'ipstore[train]'")
-    from ipstore.trainers import capture as library
+    from ipstore.trainers import streaming as library
     from ipstore.trainers import tasks
 
     work: Work
@@ -201,7 +201,7 @@ def _binning(task: "Task", config: TrainConfig, level: str, bins: int | None, ra
     if level != "codes":
         raise ParameterError(f"--bins and --range go with --level codes, but the level is {level!r}")
     from ipstore.binning import Binning
-    from ipstore.trainers.capture import plan_run
+    from ipstore.trainers.streaming import plan_run
 
     usual = plan_run(task, config, [0]).binning
     if range is None and usual is None:

@@ -35,8 +35,9 @@ def plot(
     if len(runs) > 1:
         raise ParameterError(f"a figure shows one run: name it with --run, one of {', '.join(runs)}")
     name, params = parse(estimator)
-    from ipstore.analysis.figures import FIGURES, save
+    from ipstore.analysis.figures import FIGURES, check_path, save
 
+    check_path(output)
     if figure not in FIGURES:
         raise UnknownNameError("figure", figure, FIGURES)
     plane = compute(folder, runs[0], name, params)

@@ -34,7 +34,7 @@ def runs(store: Annotated[str, typer.Argument(metavar="STORE", help="A store.")]
     from ipstore.reader import runs as list_runs
 
     folder = specs.store_folder(store)
-    found = [_glance(folder, run) for run in list_runs(folder)]
+    found = [_glance(run) for run in list_runs(folder)]
     if json:
         print_json({"store": store, "runs": found})
     elif not found:
@@ -68,7 +68,7 @@ def info(store: StoreOrRun, run: Run = None, json: Json = False) -> None:
         return
     folder, (name,) = specs.choose_runs(store, run)
     described = run_info(folder / name)
-    found = _glance(folder, described) | _details(folder / name, described)
+    found = _glance(described) | _details(folder / name, described)
     if json:
         print_json({"store": str(folder), **found})
     else:
@@ -106,18 +106,16 @@ def verify(store: StoreOrRun, run: Run = None, json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _glance(store: Path, info: "RunInfo") -> dict[str, Any]:
+def _glance(info: "RunInfo") -> dict[str, Any]:
     """Give what a list of runs says of one."""
-    from ipstore.reader import open_published
-
-    epochs = open_published(store / info.name).dataset["epoch"].values
+    commit = info.attrs["commit"]
     return {
         "run": info.name,
         "status": info.status,
         "task": specs.task_text(info.attrs["task"], info.attrs.get("task_params", {})),
         "level": info.attrs["level"],
-        "epochs": int(epochs[-1]) if epochs.size else None,
-        "captured_epochs": int(epochs.size),
+        "epochs": commit.get("last_epoch"),
+        "captured_epochs": commit["epochs"],
         "seeds": info.attrs["seeds"],
         "diverged": {int(seed): epoch for seed, epoch in info.attrs["diverged"].items()},
         "results": list(info.results),

@@ -12,13 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ipstore.analysis import figures
-from ipstore.analysis.analyze import analyze
-from ipstore.analysis.summary import summary
+from ipstore.analysis.stored import analyze
+from ipstore.analysis.summaries import summary
 from ipstore.plan import largest_level
 from ipstore.reader import run_info
 from ipstore.trainers import tasks
-from ipstore.trainers.capture import capture, plan_run
 from ipstore.trainers.config import TrainConfig
+from ipstore.trainers.streaming import capture, plan_run
 
 FOLDER = Path("demo")
 STORE = FOLDER / "runs.zarr"

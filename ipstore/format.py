@@ -66,7 +66,9 @@ def check_store(store: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, PermissionError):
             raise
-        raise NotAStoreError(f"{str(store)!r} is not an ipstore store: it has no group metadata of ipstore's") from None
+        raise NotAStoreError(
+            f"{str(store)!r} is not an ipstore store; to begin one, give a path that is free or an empty folder"
+        ) from None
     check_version(attrs if isinstance(attrs, dict) else {}, store)
 
 

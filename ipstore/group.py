@@ -216,9 +216,7 @@ class GrowingGroup:
                 for seed in range(*seeds.indices(array.shape[1]))
             ]
             geometry = (shard, array.chunks[0], array.fill_value, self._compressors[path])
-            self._shards.write(
-                [(folder / key, values[:, place]) for place, key in enumerate(keys)], *geometry
-            )
+            self._shards.write([(folder / key, values[:, place]) for place, key in enumerate(keys)], *geometry)
         else:
             target = array if begins_shard else _open_array(aside, array.metadata.to_dict())
             target[(slice(first, first + len(values)), seeds)[: array.ndim]] = values
@@ -246,12 +244,6 @@ class GrowingGroup:
         for path, metadata in growing.items():
             # A mirror for readers that ignore consolidated metadata; it may lag, so it need not be durable.
             replace_json(self.folder / path / "zarr.json", metadata, durable=False)
-
-    def read(self, path: str, epochs: slice = slice(None), seeds: slice = slice(None)) -> NDArray[Any]:
-        """Read published values of a growing array."""
-        start, stop, _ = epochs.indices(self.epochs)
-        array = self._arrays[path]
-        return np.asarray(array[(slice(start, stop), *([seeds] if array.ndim > 1 else []))])
 
     def shard_epochs(self, path: str) -> int:
         """Epochs per shard of an array, or per chunk where it is not sharded."""

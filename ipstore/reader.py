@@ -49,7 +49,7 @@ def open(store: str | os.PathLike[str], run: str | None = None) -> xr.DataTree:
     names = run_names(path)
     if run is not None:
         if run not in names:
-            raise UnknownNameError(f"run in {str(path)!r}", run, names)
+            raise UnknownNameError("run", run, names)
         return open_run(path / run)
     return xr.DataTree(children={name: open_run(path / name) for name in names}, name=path.name)
 
@@ -183,6 +183,6 @@ def split_run(store: str | os.PathLike[str]) -> tuple[Path, str | None]:
         The store, and the run where the path names one.
     """
     path = local_path(store)
-    if (path / "zarr.json").is_file() and (path.parent / "zarr.json").is_file():
+    if path.name and (path.parent / "zarr.json").is_file() and not (path.parent.parent / "zarr.json").is_file():
         return path.parent, path.name
     return path, None

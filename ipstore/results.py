@@ -1,5 +1,6 @@
 """What an analysis wrote: a published group of its own below the run, growing with the run's epochs."""
 
+import os
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ from ipstore.group import GrowingGroup, read_document, remove_group, utc_now
 from ipstore.reader import open_published
 from ipstore.schema import GrowingArray, StaticArray, check_name
 
-__all__ = ["ResultWriter", "open_result", "remove_result"]
+__all__ = ["ResultWriter", "open_result"]
 
 _CHUNK_EPOCHS = 64
 
@@ -34,6 +35,8 @@ class ResultWriter:
     layers : sequence of str
     provenance : mapping
         JSON attributes that say what the result is; one that is stored must have the same.
+    anew : bool
+        Begin aside with nothing, and take the place of what is stored at `finish`.
 
     Raises
     ------
@@ -51,9 +54,15 @@ class ResultWriter:
         seeds: Sequence[int],
         layers: Sequence[str],
         provenance: Mapping[str, Any],
+        *,
+        anew: bool = False,
     ) -> None:
-        folder = run / "results" / check_name("result", name)
+        folder = self._place = run / "results" / check_name("result", name)
         folder.parent.mkdir(exist_ok=True)
+        if anew:
+            folder = folder.with_name(f".{name}.anew")
+            if folder.exists():
+                remove_group(folder)
         if not folder.exists():
             shape = (len(seeds), len(layers))
             growing = [GrowingArray("epoch", (), (), "int64", attrs={"long_name": "completed epochs"})]
@@ -92,6 +101,13 @@ class ResultWriter:
                 self._group.write(str(name), first, array.to_numpy())
         self._group.publish(stop)
 
+    def finish(self) -> None:
+        """Put a result that was begun aside in its place."""
+        if self._group.folder != self._place:
+            if self._place.exists():
+                remove_group(self._place)
+            os.rename(self._group.folder, self._place)
+
     def close(self) -> None:
         """Let others write the result."""
         self._group.close()
@@ -116,18 +132,6 @@ def open_result(run: Path, name: str) -> xr.Dataset:
     StoreNotFoundError, NotAStoreError, FormatVersionError
     """
     return open_published(run / "results" / check_name("result", name)).to_dataset()
-
-
-def remove_result(run: Path, name: str) -> None:
-    """Remove a result that nobody writes, if it is there.
-
-    Raises
-    ------
-    RunLockedError
-    """
-    folder = run / "results" / check_name("result", name)
-    if folder.exists():
-        remove_group(folder)
 
 
 def _check_same(folder: Path, provenance: Mapping[str, Any]) -> None:

@@ -94,8 +94,8 @@ class _Bench:
                 self._append(np.frombuffer(compressor.encode(room), np.uint8))
             self._seal(begin)
             index[place] = begin, self._used - begin
-        # Direct writes take whole pages, and cutting a file to size afterwards waits for the disk: so the gap that fills
-        # up the last page goes before the index, where no reader looks.
+        # Direct writes take whole pages, and cutting a file to size afterwards waits for the disk: so what fills up the
+        # last page goes before the index, where no reader looks.
         self._room(-(self._used + index.nbytes + _CRC_BYTES) % mmap.PAGESIZE)[:] = 0
         begin = self._used
         self._append(index.reshape(-1).view(np.uint8))

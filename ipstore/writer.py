@@ -123,9 +123,8 @@ class RunWriter:
     @property
     def last_epoch(self) -> int | None:
         """Completed epochs at the last commit; None before the first."""
-        if not self.epochs:
-            return None
-        return int(self._group.read("epoch", slice(self.epochs - 1, self.epochs))[0])
+        last: int | None = self.attrs["commit"].get("last_epoch")
+        return last
 
     @property
     def shard_epochs(self) -> int:
@@ -195,7 +194,7 @@ class RunWriter:
             if reached > self.epochs and reached == int(self._progress.max()):
                 self._commit(first)
             else:
-                self._group.publish(self.epochs, self._state_record())
+                self._group.publish(self.epochs, self._standing_record())
         except (OSError, RuntimeError) as error:
             raise self._failure(error) from error
 
@@ -224,18 +223,18 @@ class RunWriter:
         self._note_diverged(window)
         sequence = int(self.attrs["commit"]["sequence"]) + 1
         before = self.attrs["commit"].get("state")
-        record: dict[str, Any] = {}
+        record: dict[str, Any] = {"last_epoch": window.epochs[-1]}
         if window.state:
             (self.path / "state").mkdir(exist_ok=True)
             name = f"state/{sequence}.safetensors"
-            record = {"state": name, "state_crc32c": write_state(self.path / name, window.state)}
+            record |= {"state": name, "state_crc32c": write_state(self.path / name, window.state)}
         self._group.publish(window.start + len(window.epochs), record)
         if before and before != record.get("state"):
             (self.path / before).unlink(missing_ok=True)
 
-    def _state_record(self) -> dict[str, Any]:
+    def _standing_record(self) -> dict[str, Any]:
         commit = self.attrs["commit"]
-        return {key: commit[key] for key in ("state", "state_crc32c") if key in commit}
+        return {key: commit[key] for key in ("last_epoch", "state", "state_crc32c") if key in commit}
 
     def _note_diverged(self, window: "_Window") -> None:
         """Record the first epoch at which a seed's training loss was not a number."""

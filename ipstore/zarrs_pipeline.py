@@ -1,9 +1,9 @@
-"""The ``zarrs`` codec pipeline, kept from two things that a store must not do.
+"""The ``zarrs`` codec pipeline where it is safe, zarr-python's own elsewhere.
 
 zarrs (0.2) verifies the crc32c of a chunk only where it decodes the whole of it. Where a selection takes part of a
 chunk or of a shard, it decodes just that part and skips the checksum: of 60 flipped bits, 59 came back as values.
 And it never writes a chunk of nothing but the fill value, whatever ``array.write_empty_chunks`` says, so that a
-chunk that was lost could not be told from one that was never there. Both cases go through zarr-python's own pipeline.
+chunk that was lost could not be told from one that was never there.
 """
 
 from collections.abc import Iterable
@@ -14,6 +14,8 @@ from zarr.abc.codec import CodecPipeline
 from zarr.registry import register_pipeline
 from zarrs import ZarrsCodecPipeline
 
+from ipstore.pipeline import explained, require_files
+
 __all__ = ["CheckedZarrsPipeline"]
 
 
@@ -21,13 +23,15 @@ class CheckedZarrsPipeline(ZarrsCodecPipeline):
     """zarrs for whole chunks of data, zarr-python for all else."""
 
     async def read(self, batch_info: Iterable[Any], out: Any, drop_axes: tuple[int, ...] = ()) -> None:
-        """Read a batch of chunks into `out`, every byte of them checked."""
+        """Read a batch of chunks into `out`, all of them there and every byte checked."""
         batch = list(batch_info)
+        require_files(batch)
         whole = [chunk for chunk in batch if _is_whole(chunk)]
-        if whole:
-            await super().read(whole, out, drop_axes)
-        if len(whole) < len(batch):
-            await self._checked.read([chunk for chunk in batch if not _is_whole(chunk)], out, drop_axes)
+        with explained(batch):
+            if whole:
+                await super().read(whole, out, drop_axes)
+            if len(whole) < len(batch):
+                await self._checked.read([chunk for chunk in batch if not _is_whole(chunk)], out, drop_axes)
 
     async def write(self, batch_info: Iterable[Any], value: Any, drop_axes: tuple[int, ...] = ()) -> None:
         """Write a batch of chunks, also those of nothing but the fill value."""

@@ -150,15 +150,11 @@ def import_without(absent: set[str], modules: list[str]) -> None:
     """Import modules in a fresh interpreter in which some packages are not installed."""
     assert modules
     script = WITHOUT.format(absent=absent, modules=modules)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], cwd=ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-STORE = [
-    name for name in MODULES if not name.startswith(("ipstore.trainers", "ipstore.analysis", "ipstore.cli"))
-]
+STORE = [name for name in MODULES if not name.startswith(("ipstore.trainers", "ipstore.analysis", "ipstore.cli"))]
 ANALYSIS = [name for name in MODULES if name.startswith("ipstore.analysis")]
 PLOTTING = {"holoviews", "panel", "bokeh", "matplotlib"}
 
@@ -186,9 +182,7 @@ HEAVY = {"torch", "numba", "holoviews", "bokeh", "matplotlib", "dask.array", "xa
 
 def test_help_pays_for_no_heavy_import() -> None:
     script = "import sys; from ipstore.cli.app import main; sys.argv = ['ipstore', '--help']; main()"
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", script], cwd=ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines() if "import time:" in line}

@@ -51,9 +51,7 @@ def wheel(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def code() -> dict[str, bytes]:
     """Every module of the four folders under the name that it has in the package."""
-    parts = {folder: f"ipstore/{folder}/" for folder in ("trainers", "analysis", "cli")} | {
-        "ipstore": "ipstore/"
-    }
+    parts = {folder: f"ipstore/{folder}/" for folder in ("trainers", "analysis", "cli")} | {"ipstore": "ipstore/"}
     found: dict[str, bytes] = {}
     for folder, prefix in parts.items():
         for path in (ROOT / folder).rglob("*.py"):  # rglob does not follow the links in ipstore/
@@ -65,9 +63,7 @@ def code() -> dict[str, bytes]:
 def test_wheel_holds_the_code_and_nothing_else(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
-        links = [
-            info.filename for info in archive.infolist() if info.external_attr >> 16 & 0o170000 == 0o120000
-        ]
+        links = [info.filename for info in archive.infolist() if info.external_attr >> 16 & 0o170000 == 0o120000]
     assert not links
     package = {name: content for name, content in entries.items() if ".dist-info/" not in name}
     assert package == code() | {"ipstore/py.typed": b""}
@@ -82,9 +78,7 @@ def test_wheel_names_its_command_and_keeps_torch_optional(wheel: Path) -> None:
         scripts = ConfigParser()
         scripts.read_string(archive.read(points).decode())
         requirements = [
-            line
-            for line in archive.read(metadata).decode().splitlines()
-            if line.startswith("Requires-Dist: ")
+            line for line in archive.read(metadata).decode().splitlines() if line.startswith("Requires-Dist: ")
         ]
     assert dict(scripts["console_scripts"]) == {"ipstore": "ipstore.cli.app:main"}
     assert requirements
@@ -120,9 +114,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_installed_package_works_beside_a_users_own_analysis_folder(installed: Path, tmp_path: Path) -> None:
     for folder in ("analysis", "trainers", "cli"):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "__init__.py").write_text(
-            "raise ImportError('the user own folder was imported')"
-        )
+        (tmp_path / folder / "__init__.py").write_text("raise ImportError('the user own folder was imported')")
     script = (
         "import ipstore, ipstore.analysis, ipstore.analysis.estimators, ipstore.trainers, ipstore.cli.app\n"
         "print(ipstore.__file__, ipstore.analysis.__file__, ipstore.trainers.__file__, sep='\\n')"

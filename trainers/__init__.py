@@ -1,4 +1,26 @@
 """Capture: tasks, networks in training, and the stream of their activations into a store.
 
-Needs PyTorch (``pip install 'ipstore[train]'``), save `ipstore.trainers.tasks` and `ipstore.trainers.config`.
+Needs PyTorch (``pip install 'ipstore[train]'``), save `ipstore.trainers.tasks` and `TrainConfig`.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ipstore.trainers import tasks
+from ipstore.trainers.config import TrainConfig
+
+if TYPE_CHECKING:
+    from ipstore.trainers.streaming import capture, resume
+
+__all__ = ["TrainConfig", "capture", "resume", "tasks"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import PyTorch only for what needs it."""
+    if name not in ("capture", "resume"):
+        raise AttributeError(f"module 'ipstore.trainers' has no attribute {name!r}")
+    return getattr(import_module("ipstore.trainers.streaming"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from ipstore.analysis.summary import summary
+from ipstore.analysis.summaries import summary
 from ipstore.errors import ParameterError
 
 EPOCHS = [0, 1, 10, 100]

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from ipstore.cli.app import app
 
-TINY = ("--hidden", "3", "--epochs", "2", "--seeds", "2", "--processes", "1")
+TINY = ("--hidden", "3", "--epochs", "2", "--seeds", "2", "--processes", "0")
 """Options of a capture that takes a tenth of a second."""
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import ipstore as library
 from ipstore.analysis.estimators import get
-from ipstore.analysis.summary import summary
+from ipstore.analysis.summaries import summary
 from tests.cli.conftest import DIVERGES, TINY, ipstore, ipstore_json
 
 LAYERS = ["layer1", "output"]

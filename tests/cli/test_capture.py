@@ -40,7 +40,7 @@ SETTINGS = (
 def test_flags_are_what_the_run_was_trained_with(tmp_path: Path) -> None:
     store = tmp_path / "runs.zarr"
     words = ("rule:signed=true", store, *SETTINGS, "--seeds", "3,5", "--level", "codes", "--bins", "10")
-    found = ipstore_json("capture", *words, "--every", "2", "--processes", "1")
+    found = ipstore_json("capture", *words, "--every", "2", "--processes", "0")
     attrs = run_info(store / "rule-sigmoid").attrs
     assert attrs["config"] == {
         "hidden": [4, 3],
@@ -98,7 +98,7 @@ def test_flags_come_before_the_environment_and_that_before_the_file(tmp_path: Pa
     )
     environment = {"IPSTORE_CAPTURE_EPOCHS": "2", "IPSTORE_CAPTURE_LEARNING_RATE": "0.25"}
     store = tmp_path / "runs.zarr"
-    words = ("rule", store, "--config", file, "--learning-rate", "0.125", "--processes", "1")
+    words = ("rule", store, "--config", file, "--learning-rate", "0.125", "--processes", "0")
     ipstore("capture", *words, environment=environment)
     attrs = run_info(store / "named").attrs
     config = attrs["config"]
@@ -148,7 +148,7 @@ def test_a_bad_file_is_refused(tmp_path: Path, text: str | None, message: str) -
         ),
         (["rule", "--run", "../x"], "run names are 1 to 128 letters"),
         (["rule", "--every", "0"], "every must be 1 or more but got 0"),
-        (["rule", "--processes", "0"], "processes must be 1 or more but got 0"),
+        (["rule", "--processes", "-1"], "processes must be 0 (train in this process) or more but got -1"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_made(tmp_path: Path, words: list[str], message: str) -> None:
@@ -226,7 +226,7 @@ def assert_same(tree: xr.DataTree, other: xr.DataTree) -> None:
 
 
 def test_a_finished_run_is_extended(store: Path, tmp_path: Path) -> None:
-    found = ipstore_json("capture", "rule", store, "--run", "hard", "--resume", "--epochs", "4", "--processes", "1")
+    found = ipstore_json("capture", "rule", store, "--run", "hard", "--resume", "--epochs", "4", "--processes", "0")
     assert (found["epochs"], found["seeds"]) == (4, [4, 7])
     words = (*TINY, "--run", "hard", "--level", "codes", "--seeds", "4,7", "--epochs", "4")
     ipstore("capture", "rule", tmp_path / "whole.zarr", *words)
@@ -323,7 +323,7 @@ def test_ctrl_c_commits_and_resume_continues_bit_for_bit(tmp_path: Path, termina
     assert stopped.attrs["status"] == "interrupted"
     assert stopped.dataset["epoch"][-1] == reached > 0
 
-    more = ("--epochs", str(reached + 3), "--processes", "1")
+    more = ("--epochs", str(reached + 3), "--processes", "0")
     assert ipstore_json(*error["resume"].split()[1:], *more)["epochs"] == reached + 3
     whole = tmp_path / "whole.zarr"
     ipstore("capture", task, whole, *run, *settings, *more)

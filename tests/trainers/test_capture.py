@@ -16,9 +16,9 @@ from ipstore.binning import Binning
 from ipstore.errors import ParameterError, ResumeError, RunExistsError, StoreWriteError, UnknownNameError, WorkerError
 from ipstore.trainers import tasks
 from ipstore.trainers.blocks import captured_epochs
-from ipstore.trainers.capture import DivergedWarning, Progress, capture, resume
 from ipstore.trainers.config import TrainConfig
 from ipstore.trainers.ensemble import Ensemble
+from ipstore.trainers.streaming import DivergedWarning, Progress, capture, resume
 from tests.store.synthetic import array
 
 TASK = tasks.load("rule", signed=True)
@@ -27,7 +27,7 @@ SEEDS = (3, 0, 8)
 
 
 def run(store: Path, name: str, config: TrainConfig = CONFIG, **options: Any) -> xr.DataTree:
-    return capture(TASK, store, name, config, **{"seeds": SEEDS, "shard_epochs": 4, "processes": 1, **options})
+    return capture(TASK, store, name, config, **{"seeds": SEEDS, "shard_epochs": 4, "processes": 0, **options})
 
 
 def assert_same(first: xr.DataTree, second: xr.DataTree, seeds: slice = slice(None)) -> None:
@@ -108,7 +108,7 @@ def test_extending_a_run_changes_no_bit(tmp_path: Path, stop: int, optimizer: An
     whole = run(tmp_path, "whole", config)
     short = TrainConfig.from_dict({**config.to_dict(), "epochs": stop})
     run(tmp_path, "parts", short)
-    parts = resume(tmp_path, "parts", epochs=10, processes=1 if stop == 4 else 2)
+    parts = resume(tmp_path, "parts", epochs=10, processes=0 if stop == 4 else 2)
     assert_same(whole, parts)
     assert parts.attrs["config"]["epochs"] == 10
     assert not ipstore.verify(tmp_path / "parts")
@@ -159,7 +159,7 @@ def test_captured_epochs() -> None:
             captured_epochs(10, **wrong)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [0, 2])
 def test_a_diverging_seed_is_kept_marked_and_named(tmp_path: Path, processes: int) -> None:
     config = TrainConfig(hidden=(5, 3), activation="linear", epochs=6, batch_size=256, learning_rate=3e19)
     with pytest.warns(DivergedWarning, match=r"3 of 3 seeds is not finite: 3 \(from epoch \d+\)"):
@@ -170,7 +170,7 @@ def test_a_diverging_seed_is_kept_marked_and_named(tmp_path: Path, processes: in
 
 
 def test_progress_counts_up_to_the_end(tmp_path: Path) -> None:
-    for processes in (1, 2):
+    for processes in (0, 2):
         told: list[Progress] = []
         run(tmp_path, f"run{processes}", processes=processes, on_progress=told.append)
         captured = [progress.captured for progress in told]
@@ -182,7 +182,7 @@ def test_progress_counts_up_to_the_end(tmp_path: Path) -> None:
 _INTERRUPTED = """
 import sys
 from ipstore.trainers import tasks
-from ipstore.trainers.capture import capture
+from ipstore.trainers.streaming import capture
 from ipstore.trainers.config import TrainConfig
 
 def tell(progress):
@@ -209,7 +209,7 @@ def _start(store: Path, processes: int) -> "subprocess.Popen[str]":
     raise AssertionError(child.communicate()[1])
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [0, 2])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_commits_what_is_whole(tmp_path: Path, processes: int, number: signal.Signals) -> None:
     child = _start(tmp_path, processes)
@@ -220,19 +220,19 @@ def test_a_signal_commits_what_is_whole(tmp_path: Path, processes: int, number: 
     assert interrupted.attrs["status"] == "interrupted"
     stop = int(array(interrupted, "epoch")[-1])
     assert stop > 0
-    continued = resume(tmp_path, "run", epochs=stop + 5, processes=1)
+    continued = resume(tmp_path, "run", epochs=stop + 5, processes=0)
     whole = run(tmp_path, "whole", TrainConfig(hidden=(5, 3), epochs=stop + 5, batch_size=1024), level="weights")
     assert_same(whole, continued)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [0, 2])
 def test_a_killed_capture_resumes_bit_for_bit(tmp_path: Path, processes: int) -> None:
     child = _start(tmp_path, processes)
     child.kill()
     child.communicate(timeout=60)
     assert ipstore.runs(tmp_path)[0].status == "stopped"
     stop = int(array(ipstore.open(tmp_path, run="run"), "epoch")[-1])
-    continued = resume(tmp_path, "run", epochs=stop + 6, processes=2)
+    continued = resume(tmp_path, "run", epochs=stop + 6, processes=0)
     whole = run(tmp_path, "whole", TrainConfig(hidden=(5, 3), epochs=stop + 6, batch_size=1024), level="weights")
     assert_same(whole, continued)
 
@@ -258,7 +258,7 @@ def test_a_killed_worker_is_named_and_costs_no_commit(tmp_path: Path) -> None:
     tree = ipstore.open(tmp_path, run="run")
     assert tree.attrs["status"] == "interrupted"
     assert tree.sizes["epoch"] > 0
-    resume(tmp_path, "run", epochs=int(array(tree, "epoch")[-1]) + 1, processes=1)
+    resume(tmp_path, "run", epochs=int(array(tree, "epoch")[-1]) + 1, processes=0)
 
 
 def test_a_store_that_fails_stops_the_training(tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_a_store_that_fails_stops_the_training(tmp_path: Path) -> None:
         run(tmp_path, "run", TrainConfig(hidden=(5, 3), epochs=10_000), on_progress=seal)
     (tmp_path / "run/activations/layer1").unlink()
     (tmp_path / "moved").rename(tmp_path / "run/activations/layer1")
-    assert resume(tmp_path, "run", epochs=9, processes=1).sizes["epoch"] == 10
+    assert resume(tmp_path, "run", epochs=9, processes=0).sizes["epoch"] == 10
 
 
 class TestRefusals:
@@ -292,17 +292,18 @@ class TestRefusals:
     def test_values_out_of_range(self, tmp_path: Path) -> None:
         with pytest.raises(UnknownNameError, match=r"capture level 'ful'. Did you mean 'full'"):
             run(tmp_path, "run", level="ful")
-        with pytest.raises(ParameterError, match="processes must be 1 or more but got 0"):
-            run(tmp_path, "run", processes=0)
+        with pytest.raises(ParameterError, match=r"processes must be 0 .* but got -1"):
+            run(tmp_path, "run", processes=-1)
         with pytest.raises(ParameterError, match="seeds"):
             run(tmp_path, "run", seeds=(1, 1))
         with pytest.raises(ParameterError, match="seeds"):
             run(tmp_path, "run", seeds=())
         assert list(tmp_path.iterdir()) == []
 
-    def test_processes_on_a_gpu(self, tmp_path: Path) -> None:
-        with pytest.raises(ParameterError, match="one process"):
-            run(tmp_path, "run", device="cuda", processes=2)
+    def test_a_device_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(ParameterError, match="cannot train on device 'cuda:99'"):
+            run(tmp_path, "run", device="cuda:99")
+        assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.cuda

@@ -59,7 +59,7 @@ def load(name: str, **params: Any) -> Task:
         json.dumps(params, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ParameterError(
-            f"task {name!r} cannot take {params!r}: {error}. It takes {inspect.signature(factory)}, as JSON values"
+            f"task {name!r} cannot take {params!r}: {error}. It takes {_parameters(factory)}, as JSON values"
         ) from error
     task = factory(**params)
     if not isinstance(task, Task):
@@ -79,3 +79,7 @@ def _factory(name: str) -> Callable[..., Any]:
         raise ParameterError(f"{name!r} is a {type(found).__name__}; a task factory is a function that returns a Task")
     factory: Callable[..., Any] = found
     return factory
+
+
+def _parameters(factory: Callable[..., Any]) -> str:
+    return str(inspect.signature(factory).replace(return_annotation=inspect.Signature.empty))

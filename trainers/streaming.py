@@ -22,6 +22,7 @@ from ipstore.levels import Level, check_level
 from ipstore.plan import RunPlan
 from ipstore.reader import open_run
 from ipstore.schema import StaticArray
+from ipstore.trainers.backend import Backend
 from ipstore.trainers.blocks import captured_epochs
 from ipstore.trainers.config import TrainConfig
 from ipstore.trainers.interrupts import Interrupts
@@ -158,7 +159,8 @@ def capture(
     log_spaced : int, optional
         Capture about so many epochs, evenly spaced on a logarithmic scale, instead.
     processes : int, optional
-        Processes to share the seeds out over; by default the cores, and one on a GPU. The results are the same.
+        Processes to share the seeds out over, while this one writes; by default the cores. 0 trains here, beside a
+        thread that writes: the way on a GPU, simpler, and slower for networks this small. The results are the same.
     device : str
         "cpu" or "cuda".
     shard_epochs : int, optional
@@ -310,13 +312,14 @@ def _job(
 
 
 def _processes(processes: int | None, seeds: int, device: str) -> int:
-    if processes is not None and processes < 1:
-        raise ParameterError(f"processes must be 1 or more but got {processes}")
+    Backend(device, "float32")  # refuses a device that is not there, before anything is written
+    if processes is not None and processes < 0:
+        raise ParameterError(f"processes must be 0 (train in this process) or more but got {processes}")
     if device != "cpu":
-        if processes not in (None, 1):
-            raise ParameterError(f"on {device!r} all seeds train in one process, but got processes={processes}")
-        return 1
-    return min(seeds, processes or len(os.sched_getaffinity(0)))
+        if processes:
+            raise ParameterError(f"on {device!r} all seeds train in this process, but got processes={processes}")
+        return 0
+    return min(seeds, len(os.sched_getaffinity(0)) if processes is None else processes)
 
 
 def _drive(writer: RunWriter, job: Job, processes: int, on_progress: Callable[[Progress], None]) -> xr.DataTree:
@@ -332,7 +335,7 @@ def _drive(writer: RunWriter, job: Job, processes: int, on_progress: Callable[[P
     try:
         with Interrupts() as interrupts:
             try:
-                if processes > 1:
+                if processes:
                     blocks = worker_blocks(share_out(job, processes), interrupts, tell)
                 else:
                     blocks = _own_blocks(job, interrupts, tell)

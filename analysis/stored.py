@@ -13,7 +13,7 @@ from ipstore.analysis.plane import information_plane
 from ipstore.errors import UnknownNameError
 from ipstore.format import check_store, local_path, run_names
 from ipstore.reader import open_published
-from ipstore.results import ResultWriter, open_result, remove_result
+from ipstore.results import ResultWriter, open_result
 from ipstore.version import __version__
 
 __all__ = ["analyze"]
@@ -53,7 +53,7 @@ def analyze(
     name : str, optional
         Of the result; by default the estimator's with a short digest of all that the result depends on.
     again : bool
-        Compute everything anew.
+        Compute everything anew; what is stored stands until that is done.
     on_progress : callable
         Called with the number of epochs that are stored, and of all.
     **params
@@ -74,7 +74,7 @@ def analyze(
     path = local_path(store)
     check_store(path)
     if run not in run_names(path):
-        raise UnknownNameError(f"run in {str(path)!r}", run, run_names(path))
+        raise UnknownNameError("run", run, run_names(path))
     folder = path / run
     tree = open_published(folder)
     plane = information_plane(tree, estimator, layers=layers, **params)
@@ -86,14 +86,16 @@ def analyze(
     }
     name = name or _result_name(provenance)
     provenance["name"] = name
-    if again:
-        remove_result(folder, name)
-    _compute(folder, plane, provenance, on_progress)
+    _compute(folder, plane, provenance, again, on_progress)
     return open_result(folder, name)
 
 
 def _compute(
-    folder: Path, plane: xr.Dataset, provenance: Mapping[str, Any], on_progress: Callable[[int, int], None]
+    folder: Path,
+    plane: xr.Dataset,
+    provenance: Mapping[str, Any],
+    anew: bool,
+    on_progress: Callable[[int, int], None],
 ) -> None:
     total = plane.sizes["epoch"]
     writer = ResultWriter(
@@ -103,6 +105,7 @@ def _compute(
         [int(seed) for seed in plane["seed"].values],
         provenance["layers"],
         provenance,
+        anew=anew,
     )
     try:
         on_progress(writer.epochs, total)
@@ -111,6 +114,7 @@ def _compute(
             stop = min(total, writer.epochs // step * step + step)
             writer.append(plane.isel(epoch=slice(writer.epochs, stop)).compute())
             on_progress(stop, total)
+        writer.finish()
     finally:
         writer.close()
 

@@ -1,0 +1,137 @@
+"""Every benchmark, one after the other, written to RESULTS.md with the machine's description.
+
+Run: ``make bench`` (about ten minutes and 11 GB of disk, on a machine that does nothing else)
+"""
+
+import argparse
+import os
+import platform
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import analysis, binned, capture, trainer, writing  # noqa: E402  (threads are set before NumPy loads)
+
+RESULTS = Path(__file__).parent / "RESULTS.md"
+
+
+def machine() -> str:
+    """Processor, memory and versions."""
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    model = next(
+        (line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line), "processor unknown"
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "torch", "numba", "zarr", "zarrs", "dask"))
+    return (
+        f"{model}, {os.cpu_count()} virtual processors, {memory:.0f} GiB; {platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}, {packages}. Load at the start: {os.getloadavg()[0]:.2f}."
+    )
+
+
+def rows(repeats: int, folder: str | None) -> list[tuple[str, str, str, str]]:
+    """What was measured, against what, the target and the figure."""
+    found: list[tuple[str, str, str, str]] = []
+
+    def add(what: str, baseline: str, target: str, figure: str) -> None:
+        found.append((what, baseline, target, figure))
+        print(f"{what}: {figure} ({target})", flush=True)
+
+    for batch_size, one, two in ((512, "≥ 8", "≥ 14"), (128, "≥ 18", "-")):
+        ratios = trainer.ratios(batch_size, repeats)
+        loop = f"loop over 50 nn.Modules, {ratios['module_loop_ms']:.0f} ms an epoch"
+        shape = f"50 networks, batch {batch_size}, gradient moments included"
+        add(
+            f"trainer, one process: {shape}",
+            loop,
+            one,
+            f"{ratios['ensemble_ratio']:.1f}x, {ratios['ensemble_ms']:.1f} ms",
+        )
+        add(
+            f"trainer, two processes: {shape}",
+            loop,
+            two,
+            f"{ratios['two_processes_ratio']:.1f}x, {ratios['two_processes_ms']:.1f} ms",
+        )
+    kernel = binned.measure(repeats)
+    nanoseconds = kernel["nanoseconds per activation"]
+    baseline = "numpy digitise + pack + unique"
+    add("`binned`, float32, 10 units x 4096", baseline, "≥ 8", f"{kernel['ratio, activations']:.1f}x")
+    add("`binned`, stored codes", "numpy pack + unique", "-", f"{kernel['ratio, codes']:.1f}x")
+    for case in ("binned, activations", "binned, activations, soft labels", "binned, codes", "binned, all six layers"):
+        add(case, "-", "3 to 4", f"{nanoseconds[case]:.2f} ns per activation")
+    scaled = next(key for key in kernel if key.startswith("seconds for"))
+    add(
+        scaled.removeprefix("seconds for "),
+        "-",
+        "stated",
+        f"{kernel[scaled]:.1f} s, scaled from {kernel['scaled from']}",
+    )
+    streaming = capture.measure(repeats=repeats, folder=folder)
+    add(
+        f"training with every epoch streamed at `full`, {streaming['megabytes_per_epoch']:.1f} MB an epoch",
+        f"the same loop dropping the activations, {streaming['dropped_ms_per_epoch']:.1f} ms an epoch",
+        "≤ 1.10",
+        f"{streaming['ratio']:.2f}x ({streaming['ratio_min']:.2f} to {streaming['ratio_max']:.2f})",
+    )
+    durable = writing.measure(repeats=repeats, folder=folder)
+    add(
+        "durable writing of activations at `full`",
+        f"plain write + fsync of the same bytes, {durable['raw_GB_per_s']:.2f} GB/s",
+        "≥ 0.9",
+        f"{durable['ratio']:.2f} ({durable['ratio_min']:.2f} to {durable['ratio_max']:.2f}), "
+        f"{durable['run_GB_per_s']:.2f} GB/s",
+    )
+    add_analysis(analysis.measure(folder=folder), add)
+    return found
+
+
+def add_analysis(measured: dict[str, Any], add: Any) -> None:
+    """Memory and growth of an analysis."""
+    last = measured["rows"][-1]
+    add(
+        "`analyze`, peak memory",
+        f"a store of {last['stored_bytes'] / 1e9:.1f} GB",
+        "< 1 GB",
+        f"{last['peak_bytes'] / 1e9:.2f} GB",
+    )
+    growth = ", ".join(
+        f"{row['epochs']}: {ratio:.2f}"
+        for row, ratio in zip(measured["rows"], measured["seconds_per_epoch_over_shortest"], strict=True)
+    )
+    add("`analyze`, time per epoch as the run grows", "the shortest run", "constant", growth)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--folder", help="where to write; by default the temporary directory")
+    given = parser.parse_args()
+    described, began = machine(), time.perf_counter()
+    table = rows(given.repeats, given.folder)
+    lines = [
+        "# Results",
+        "",
+        f"Written by `make bench` on {time.strftime('%Y-%m-%d')}, in {(time.perf_counter() - began) / 60:.0f} minutes.",
+        f"{described}",
+        "",
+        f"Medians over {given.repeats} repeats, in which the contestants take turns; ranges in brackets. What each",
+        "benchmark does, and its floor, stands at the head of its file.",
+        "",
+        "| what | against | target | reached |",
+        "|---|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in table),
+        "",
+    ]
+    RESULTS.write_text("\n".join(lines))
+    print(f"written to {RESULTS}")
+
+
+if __name__ == "__main__":
+    main()
