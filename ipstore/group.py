@@ -32,6 +32,7 @@ __all__ = ["GrowingGroup", "read_document", "remove_group", "utc_now"]
 
 _UNBOUNDED = 2**40  # epochs an array has room for while it is being written; only the published shape counts
 _STAGING = ".staging"
+_CREATING, _REMOVED = ".creating", ".removed"
 _FLAT_KEYS: ChunkKeyEncodingParams = {"name": "default", "separator": "."}  # a folder per array, without more inside
 
 
@@ -134,8 +135,10 @@ class GrowingGroup:
         RunExistsError
             If something stands there already.
         """
-        building = folder.with_name(f".{folder.name}.{os.getpid()}.creating")
-        shutil.rmtree(building, ignore_errors=True)
+        for left in folder.parent.glob(f".{folder.name}.*.*"):  # by a process that was killed amid this
+            if left.suffix in (_CREATING, _REMOVED) and not Lease.is_held(left):
+                shutil.rmtree(left)
+        building = folder.with_name(f".{folder.name}.{os.getpid()}{_CREATING}")
         building.mkdir()
         lease = Lease(building)
         try:
@@ -236,10 +239,13 @@ class GrowingGroup:
         sequence = int(self.attrs["commit"]["sequence"]) + 1
         sync_filesystem(self.folder)
         growing = self._growing()
-        for metadata in growing.values():
-            metadata["shape"][0] = epochs
-        self.attrs["commit"] = {**_commit_record(sequence, epochs), **(commit or {})}
-        replace_json(self.folder / "zarr.json", self._document)
+        before = self.attrs["commit"]
+        self._set_commit({**_commit_record(sequence, epochs), **(commit or {})})
+        try:
+            replace_json(self.folder / "zarr.json", self._document)
+        except BaseException:
+            self._set_commit(before)
+            raise
         self.epochs = epochs
         for path, metadata in growing.items():
             # A mirror for readers that ignore consolidated metadata; it may lag, so it need not be durable.
@@ -258,6 +264,11 @@ class GrowingGroup:
         """Give the lease back."""
         self._shards.close()
         self._lease.release()
+
+    def _set_commit(self, record: dict[str, Any]) -> None:
+        self.attrs["commit"] = record
+        for metadata in self._growing().values():
+            metadata["shape"][0] = record["epochs"]
 
     def _growing(self) -> dict[str, dict[str, Any]]:
         return {
@@ -282,9 +293,12 @@ def remove_group(folder: Path) -> None:
     Raises
     ------
     RunLockedError
+    StoreNotFoundError, NotAStoreError
+        If something else is there; it stays.
     """
+    read_document(folder)
     lease = Lease(folder)
-    doomed = folder.with_name(f".{folder.name}.{os.getpid()}.removed")
+    doomed = folder.with_name(f".{folder.name}.{os.getpid()}{_REMOVED}")
     os.rename(folder, doomed)
     shutil.rmtree(doomed)
     lease.release()

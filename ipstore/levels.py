@@ -19,7 +19,8 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 EXPECTED_RATIO: dict[Level, float] = {"full": 1.0, "half": 1.0, "codes": 0.25, "weights": 0.0}
 """Stored bytes per raw byte assumed when a run's size is estimated before it starts.
 
-Floats hardly compress. Codes of a trained tanh network were seen to take 0.07 to 0.11 of their bytes.
+Floats are stored as they are. Codes of the paper's network took 0.17 of their bytes over 2000 epochs of SGD, and up to
+0.35 over the first hundred.
 """
 
 _DTYPES: dict[Level, str] = {"full": "float32", "half": "float16", "codes": "uint8"}

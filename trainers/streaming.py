@@ -319,7 +319,9 @@ def _processes(processes: int | None, seeds: int, device: str) -> int:
         if processes:
             raise ParameterError(f"on {device!r} all seeds train in this process, but got processes={processes}")
         return 0
-    return min(seeds, len(os.sched_getaffinity(0)) if processes is None else processes)
+    if processes is None:
+        processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(seeds, processes)
 
 
 def _drive(writer: RunWriter, job: Job, processes: int, on_progress: Callable[[Progress], None]) -> xr.DataTree:

@@ -156,7 +156,41 @@ def test_all_nan_is_stored_like_any_value(tmp_path: Path) -> None:
     assert not ipstore.verify(tmp_path / "run")
 
 
+def test_a_commit_that_fails_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan()
+    writer = RunWriter.create(tmp_path, "run", plan, 12)
+    writer.write(make_block(plan, 0, 4))
+    with monkeypatch.context() as patched:
+        patched.setattr("ipstore.group.replace_json", _full)
+        with pytest.raises(StoreWriteError, match="committed, to epoch 3"):
+            writer.write(make_block(plan, 4, 4))
+    assert (writer.epochs, writer.last_epoch) == (4, 3)
+    writer.close()
+    assert_holds(ipstore.open(tmp_path, run="run"), plan, 4)
+
+
+def _full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_what_a_killed_creation_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    for left in (".run.1.creating", ".run.2.removed"):
+        (tmp_path / "store" / left / "epoch").mkdir(parents=True)
+    write_run(tmp_path / "other", make_plan(), 2)
+    (tmp_path / "other" / "zarr.json").rename(tmp_path / "store" / "zarr.json")
+    write_run(tmp_path / "store", make_plan(), 2)
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["run", "zarr.json"]
+
+
 class TestRefusals:
+    def test_overwriting_what_is_no_run(self, tmp_path: Path) -> None:
+        write_run(tmp_path, make_plan(), 2, run="other")
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "thesis.tex").write_text("years of work")
+        with pytest.raises(StoreNotFoundError, match=r"no zarr.json"):
+            RunWriter.create(tmp_path, "run", make_plan(), 2, overwrite=True)
+        assert (tmp_path / "run" / "thesis.tex").read_text() == "years of work"
+
     def test_an_existing_run(self, tmp_path: Path) -> None:
         plan = make_plan()
         write_run(tmp_path, plan, 2)
