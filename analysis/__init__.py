@@ -3,9 +3,26 @@
 Importing it gives trees, datasets and arrays of xarray the accessor ``.ip``.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ipstore.analysis import accessor, estimators
 from ipstore.analysis.plane import information_plane
 from ipstore.analysis.stored import analyze
 from ipstore.analysis.summaries import summary
 
-__all__ = ["accessor", "analyze", "estimators", "information_plane", "summary"]
+if TYPE_CHECKING:
+    from ipstore.analysis import figures
+
+__all__ = ["accessor", "analyze", "estimators", "figures", "information_plane", "summary"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load HoloViews only for who draws."""
+    if name != "figures":
+        raise AttributeError(f"module 'ipstore.analysis' has no attribute {name!r}")
+    return import_module("ipstore.analysis.figures")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
