@@ -33,8 +33,8 @@ print(json.dumps({"epochs": plane.sizes["epoch"], "seconds": took, "peak_bytes":
 """
 
 
-def measure(shards: tuple[int, ...] = (8, 16, 32, 63), folder: str | None = None) -> dict[str, Any]:
-    """Seconds and peak memory for runs of so many shards of 16 epochs."""
+def measure(shards: tuple[int, ...] = (5, 10, 20, 42), folder: str | None = None) -> dict[str, Any]:
+    """Seconds and peak memory for runs of so many shards of 24 epochs."""
     plan, block = real_block()
     rows = []
     with tempfile.TemporaryDirectory(dir=folder) as store:
@@ -55,7 +55,7 @@ def measure(shards: tuple[int, ...] = (8, 16, 32, 63), folder: str | None = None
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shards", type=int, nargs="+", default=[8, 16, 32, 63])
+    parser.add_argument("--shards", type=int, nargs="+", default=[5, 10, 20, 42])
     parser.add_argument("--folder", help="where to write; by default the temporary directory")
     given = parser.parse_args()
     print(json.dumps(measure(tuple(given.shards), given.folder), indent=1))

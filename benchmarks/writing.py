@@ -1,6 +1,6 @@
 """Durable writing at ``full`` against a plain write and fsync of the same activations.
 
-One contestant writes 20 shards of 16 epochs of 20 networks (3.3 GB) as a run: checksums, digests, weights and metrics,
+One contestant writes 14 shards of 24 epochs of 20 networks (3.4 GB) as a run: checksums, digests, weights and metrics,
 and a commit that is durable after each shard. The other writes the same blocks of activations, one after the other,
 to a single file and calls fsync once at its end.
 
@@ -36,7 +36,7 @@ def raw(path: Path, block: Block, times: int) -> float:
     return took
 
 
-def measure(times: int = 20, repeats: int = 5, folder: str | None = None) -> dict[str, float]:
+def measure(times: int = 14, repeats: int = 5, folder: str | None = None) -> dict[str, float]:
     """Gigabytes of activations per second of both, and the ratio, as medians over interleaved repeats."""
     plan, block = real_block()
     volume = times * sum(array.nbytes for name, array in block.arrays.items() if name.startswith("activations/")) / 1e9
@@ -58,7 +58,7 @@ def measure(times: int = 20, repeats: int = 5, folder: str | None = None) -> dic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=20, help="shards of 16 epochs")
+    parser.add_argument("--times", type=int, default=14, help="shards of 24 epochs")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--folder", help="where to write; by default the temporary directory")
     given = parser.parse_args()

@@ -188,7 +188,7 @@ class GrowingGroup:
         return group
 
     def write(self, path: str, start: int, values: NDArray[Any], seeds: slice = slice(None)) -> None:
-        """Write epochs of one array beyond the published ones; they are not visible yet.
+        """Begin to write epochs of one array beyond the published ones; they are not visible yet.
 
         A chunk that holds published epochs is rewritten aside and moved into place, so that those epochs stay
         readable whatever happens.
@@ -200,7 +200,8 @@ class GrowingGroup:
         start : int
             Index along ``epoch`` of the first value; at or after `epochs`.
         values : (epoch, ...) array
-            Within one shard: from `start` to at most the next multiple of the shard's epochs.
+            Within one shard: from `start` to at most the next multiple of the shard's epochs. Not to be changed
+            before `flush`.
         seeds : slice
             Which seeds the values are of, for an array with one seed per chunk.
         """
@@ -214,17 +215,20 @@ class GrowingGroup:
             aside.mkdir()
         folder = self.folder / path if begins_shard else aside
         if self.is_per_seed(path):
-            keys = [
-                ".".join(map(str, ["c", first // shard, seed, *[0] * (array.ndim - 2)]))
-                for seed in range(*seeds.indices(array.shape[1]))
-            ]
             geometry = (shard, array.chunks[0], array.fill_value, self._compressors[path])
-            self._shards.write([(folder / key, values[:, place]) for place, key in enumerate(keys)], *geometry)
+            for place, seed in enumerate(range(*seeds.indices(array.shape[1]))):
+                key = ".".join(map(str, ["c", first // shard, seed, *[0] * (array.ndim - 2)]))
+                self._shards.write(folder / key, values[:, place], *geometry)
         else:
             target = array if begins_shard else _open_array(aside, array.metadata.to_dict())
             target[(slice(first, first + len(values)), seeds)[: array.ndim]] = values
         if not begins_shard:
+            self.flush()
             _move_durably(aside, self.folder / path)
+
+    def flush(self) -> None:
+        """Wait until what was written is with the file system; until then it must not change."""
+        self._shards.flush()
 
     def publish(self, epochs: int, commit: Mapping[str, Any] | None = None) -> None:
         """Bring everything written up to `epochs` into sight, durably.
@@ -237,6 +241,7 @@ class GrowingGroup:
             What else the commit record says.
         """
         sequence = int(self.attrs["commit"]["sequence"]) + 1
+        self.flush()
         sync_filesystem(self.folder)
         growing = self._growing()
         before = self.attrs["commit"]

@@ -19,8 +19,7 @@ from ipstore.errors import ParameterError
 __all__ = ["GrowingArray", "StaticArray", "check_name", "shard_epochs"]
 
 _CHUNK_BYTES_PER_VALUE = 16  # inner chunks are 4 epochs of float32, 8 of float16, 16 of codes, which repeat the most
-_SHARD_STEPS = (16, 4)
-_MAX_SHARD_EPOCHS = 64
+_MIN_SHARD_EPOCHS, _MAX_SHARD_EPOCHS = 4, 64
 _MAX_SHARD_BYTES = 256_000_000
 _MAX_CHUNK_BYTES = 2**31 - 2**16  # blosc counts bytes in a signed 32-bit integer
 
@@ -97,7 +96,7 @@ class GrowingArray:
         """Shape of the smallest piece that can be read, for a shard of that many epochs."""
         if not self.per_seed:
             return (shard, *self.shape)
-        epochs = gcd(_CHUNK_BYTES_PER_VALUE // np.dtype(self.dtype).itemsize, shard)
+        epochs = gcd(_chunk_epochs(self.dtype), shard)
         chunk = (epochs, 1, *self.shape[1:])
         if prod(chunk) * np.dtype(self.dtype).itemsize > _MAX_CHUNK_BYTES:
             cell = prod(self.shape[1:]) * np.dtype(self.dtype).itemsize
@@ -127,7 +126,7 @@ class StaticArray:
 
 
 def shard_epochs(arrays: Sequence[GrowingArray]) -> int:
-    """Epochs per shard: as many as 256 MB of all arrays hold, a multiple of 16 where those fit, else of 4; at most 64.
+    """Epochs per shard: as many as 256 MB of all arrays hold, in whole chunks where those fit; 4 to 64.
 
     Parameters
     ----------
@@ -138,5 +137,10 @@ def shard_epochs(arrays: Sequence[GrowingArray]) -> int:
     int
     """
     fitting = _MAX_SHARD_BYTES // max(1, sum(array.epoch_bytes for array in arrays))
-    step = next((step for step in _SHARD_STEPS if fitting >= step), _SHARD_STEPS[-1])
+    chunk = max((_chunk_epochs(array.dtype) for array in arrays if array.per_seed), default=_MIN_SHARD_EPOCHS)
+    step = chunk if fitting >= chunk else _MIN_SHARD_EPOCHS
     return max(step, min(_MAX_SHARD_EPOCHS, fitting // step * step))
+
+
+def _chunk_epochs(dtype: str) -> int:
+    return _CHUNK_BYTES_PER_VALUE // np.dtype(dtype).itemsize

@@ -9,8 +9,8 @@ from there (``O_DIRECT``); it must be durable soon anyway, and nobody is waiting
 import fcntl
 import mmap
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -29,26 +29,29 @@ _THREADS = 2  # one puts a shard together while the other waits for the disk
 
 
 class ShardWriter:
-    """Writes shards, some at a time."""
+    """Writes shards in threads of its own, some at a time."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="ipstore-shards")
-        self._benches = [_Bench() for _ in range(_THREADS)]
+        self._benches = threading.local()
+        self._pending: list[Future[None]] = []
 
     def write(
         self,
-        shards: Sequence[tuple[Path, NDArray[Any]]],
+        path: Path,
+        values: NDArray[Any],
         epochs: int,
         chunk: int,
         fill: float | int,
         compressor: Blosc | None,
     ) -> None:
-        """Write Zarr shards whose chunks lie along the first axis, with the index at the end.
+        """Begin to write a Zarr shard whose chunks lie along the first axis, with the index at the end.
 
         Parameters
         ----------
-        shards : sequence of (Path, (epoch, ...) array)
-            Files, and what goes into them: at most a shard of epochs each.
+        path : Path
+        values : (epoch, ...) array
+            At most a shard of epochs; not to be touched before `flush`.
         epochs, chunk : int
             Epochs in a shard and in a chunk.
         fill : number
@@ -56,18 +59,24 @@ class ShardWriter:
         compressor : numcodecs.Blosc or None
             None stores chunks as they are.
         """
+        self._pending.append(self._pool.submit(self._work, path, values, epochs, chunk, fill, compressor))
 
-        def work(bench: _Bench, mine: Sequence[tuple[Path, NDArray[Any]]]) -> None:
-            for path, values in mine:
-                bench.put_together(values, epochs, chunk, fill, compressor)
-                bench.write(path)
-
-        parts = [shards[first::_THREADS] for first in range(_THREADS)]
-        list(self._pool.map(work, self._benches, parts))
+    def flush(self) -> None:
+        """Wait until all that was begun is written; raise the first error met."""
+        pending, self._pending = self._pending, []
+        wait(pending)
+        for done in pending:
+            done.result()
 
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown()
+
+    def _work(self, path: Path, *shard: Any) -> None:
+        if not hasattr(self._benches, "own"):
+            self._benches.own = _Bench()
+        self._benches.own.put_together(*shard)
+        self._benches.own.write(path)
 
 
 class _Bench:

@@ -204,12 +204,16 @@ class RunWriter:
 
     def _take(self, block: Block, window: "_Window") -> None:
         count = len(block.epochs)
-        block.take_digests(self.attrs["layers"])
-        for path, values in block.arrays.items():
-            if self._group.is_per_seed(path):
-                self._group.write(path, block.start, values[:count], block.seeds)
-            else:
-                window.add(path, values[:count], block.seeds, len(self._progress))
+        try:
+            for path, values in block.arrays.items():
+                if self._group.is_per_seed(path):
+                    self._group.write(path, block.start, values[:count], block.seeds)
+            block.take_digests(self.attrs["layers"])  # while the shards are being written
+            for path, values in block.arrays.items():
+                if not self._group.is_per_seed(path):
+                    window.add(path, values[:count], block.seeds, len(self._progress))
+        finally:
+            self._group.flush()
         window.epochs = list(block.epochs)
         for name, state in block.state.items():
             window.add_state(name, state, block.seeds, len(self._progress))

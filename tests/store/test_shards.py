@@ -43,7 +43,8 @@ def test_zarr_python_reads_what_was_put_in(
     )
     assert isinstance(array.metadata.codecs[0], ShardingCodec | BytesCodec)  # type: ignore[union-attr]
     writer = ShardWriter()
-    writer.write([(folder / "c.0.0.0", values[:, 1])], epochs, chunk, fill, compressor(np.dtype(dtype)))
+    writer.write(folder / "c.0.0.0", values[:, 1], epochs, chunk, fill, compressor(np.dtype(dtype)))
+    writer.flush()
     writer.close()
     np.testing.assert_array_equal(array[:stored], values[:, 1])
     np.testing.assert_array_equal(array[stored:], np.full((epochs - stored, samples, units), fill, dtype))
@@ -53,9 +54,11 @@ def test_a_shard_that_shrinks_leaves_nothing_of_the_larger(tmp_path: Path) -> No
     writer = ShardWriter()
     large, small = np.zeros((4, 1000, 10), np.float32), np.ones((4, 10, 10), np.float32)
     path = tmp_path / "c.0.0.0"
-    writer.write([(path, large)], 4, 4, 0.0, None)
+    writer.write(path, large, 4, 4, 0.0, None)
+    writer.flush()
     before = path.stat().st_size
-    writer.write([(path, small)], 4, 4, 0.0, None)
+    writer.write(path, small, 4, 4, 0.0, None)
+    writer.flush()
     writer.close()
     assert path.stat().st_size < before
     array = zarr.create_array(
@@ -72,7 +75,8 @@ def test_a_shard_that_shrinks_leaves_nothing_of_the_larger(tmp_path: Path) -> No
 
 def test_an_error_of_the_disk_reaches_the_caller(tmp_path: Path) -> None:
     writer = ShardWriter()
-    shards = [(tmp_path / "nowhere" / f"c.{place}", np.zeros((4, 5), np.float32)) for place in range(5)]
+    for place in range(5):
+        writer.write(tmp_path / "nowhere" / f"c.{place}", np.zeros((4, 5), np.float32), 4, 4, 0.0, None)
     with pytest.raises(FileNotFoundError):
-        writer.write(shards, 4, 4, 0.0, None)
+        writer.flush()
     writer.close()
