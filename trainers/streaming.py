@@ -20,7 +20,7 @@ from ipstore.errors import ParameterError, ResumeError, StoreWriteError
 from ipstore.format import local_path
 from ipstore.levels import Level, check_level
 from ipstore.plan import RunPlan
-from ipstore.reader import open_run
+from ipstore.reader import open_published, open_run
 from ipstore.schema import StaticArray
 from ipstore.trainers.backend import Backend
 from ipstore.trainers.blocks import captured_epochs
@@ -249,7 +249,7 @@ def resume(
 def _stored_job(writer: RunWriter, epochs: int | None, device: str) -> Job:
     """Make the job that continues a stored run."""
     attrs = writer.attrs
-    stored = open_run(writer.path).load()
+    stored = open_published(writer.path)
     settings = dict(attrs["config"])
     schedule = {name: settings.pop(name) for name in ("every", "log_spaced")}
     if epochs is not None:

@@ -114,6 +114,14 @@ def test_extending_a_run_changes_no_bit(tmp_path: Path, stop: int, optimizer: An
     assert not ipstore.verify(tmp_path / "parts")
 
 
+def test_resuming_reads_no_activations(tmp_path: Path) -> None:
+    """A run may be larger than the memory, so what is stored of it must not be needed to go on."""
+    run(tmp_path, "run")
+    for chunk in (tmp_path / "run/activations").glob("*/c.0.*"):
+        chunk.unlink()
+    assert resume(tmp_path, "run", epochs=14, processes=0).sizes["epoch"] == 15
+
+
 def test_levels(reference: xr.DataTree, tmp_path: Path) -> None:
     half = run(tmp_path, "half", level="half")
     codes = run(tmp_path, "codes", level="codes", processes=2)
