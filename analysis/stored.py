@@ -86,13 +86,19 @@ def analyze(
     }
     name = name or _result_name(provenance)
     provenance["name"] = name
-    _compute(folder, plane, provenance, again, on_progress)
+
+    def part(epochs: slice) -> xr.Dataset:
+        # A plane of just these epochs: Dask's work on a graph grows with the graph, and the whole run's is large.
+        return information_plane(_between(tree, epochs), estimator, layers=layers, **params).compute()
+
+    _compute(folder, plane, part, provenance, again, on_progress)
     return open_result(folder, name)
 
 
 def _compute(
     folder: Path,
     plane: xr.Dataset,
+    part: Callable[[slice], xr.Dataset],
     provenance: Mapping[str, Any],
     anew: bool,
     on_progress: Callable[[int, int], None],
@@ -112,11 +118,18 @@ def _compute(
         step = max(plane.chunksizes["epoch"])
         while writer.epochs < total:
             stop = min(total, writer.epochs // step * step + step)
-            writer.append(plane.isel(epoch=slice(writer.epochs, stop)).compute())
+            writer.append(part(slice(writer.epochs, stop)))
             on_progress(stop, total)
         writer.finish()
     finally:
         writer.close()
+
+
+def _between(run: xr.DataTree, epochs: slice) -> xr.DataTree:
+    """Take the parts of a run that a plane needs, at some of its epochs."""
+    groups = {"/": run, "/activations": run.children["activations"]}
+    kept = {path: node.to_dataset(inherit=False).isel(epoch=epochs) for path, node in groups.items()}
+    return xr.DataTree.from_dict({**kept, "/probe": run.children["probe"].to_dataset(inherit=False)}, name=run.name)
 
 
 def _result_name(provenance: Mapping[str, Any]) -> str:
