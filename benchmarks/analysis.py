@@ -4,10 +4,11 @@ Runs at ``full`` of 20 networks, 10.2 MB an epoch: the longest holds ten times a
 is the shortest run; time per epoch should stay what it is there, and memory too. Times do not count the start of the
 process and the compilation of the kernel, which an analysis of a few epochs pays before.
 
+Memory is the kernel's high-water mark of the process (Linux); ``getrusage`` would begin with that of its parent.
 The floor of memory is two Dask tasks of at most 64 MB, read and decoded; that of time is the kernel, some 2 ns for
 each of the 2.5 million activations of an epoch.
 
-Run: ``python benchmarks/analysis.py``
+Run: ``python -m benchmarks.analysis``
 """
 
 import argparse
@@ -21,14 +22,14 @@ from typing import Any
 from benchmarks.stored import real_block, write_run
 
 _CHILD = """
-import json, resource, sys, time
+import json, sys, time
 from ipstore.analysis import analyze, estimators
 import numpy as np
 estimators.estimate("binned", np.zeros((1, 4, 1), np.float32), np.eye(2)[[0, 1, 0, 1]])
 began = time.perf_counter()
 plane = analyze(sys.argv[1], sys.argv[2], again=True)
 took = time.perf_counter() - began
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
 print(json.dumps({"epochs": plane.sizes["epoch"], "seconds": took, "peak_bytes": peak}))
 """
 

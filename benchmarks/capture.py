@@ -10,7 +10,7 @@ borders, and calls fsync after each block.
 At ``full`` 10.2 MB an epoch go to the disk while the next are trained: 0.8 GB/s where an epoch takes 13 ms. Where the
 disk takes longer for them than the training, no writer can keep up.
 
-Run: ``python benchmarks/capture.py``
+Run: ``python -m benchmarks.capture``
 """
 
 import argparse

@@ -7,7 +7,7 @@ to a single file and calls fsync once at its end.
 The floor is the disk: each byte of activations once. What a run adds to it are a hundredth more bytes, 120 files a
 commit, and two passes of crc32c at 20 GB/s.
 
-Run: ``python benchmarks/writing.py``
+Run: ``python -m benchmarks.writing``
 """
 
 import argparse
