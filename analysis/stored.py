@@ -10,8 +10,7 @@ from typing import Any
 import xarray as xr
 
 from ipstore.analysis.plane import information_plane
-from ipstore.errors import UnknownNameError
-from ipstore.format import check_store, local_path, run_names
+from ipstore.format import find_run, local_path
 from ipstore.reader import open_published
 from ipstore.results import ResultWriter, open_result
 from ipstore.version import __version__
@@ -71,11 +70,7 @@ def analyze(
     RunLockedError
         If another process is computing the same result.
     """
-    path = local_path(store)
-    check_store(path)
-    if run not in run_names(path):
-        raise UnknownNameError("run", run, run_names(path))
-    folder = path / run
+    folder = find_run(local_path(store), run)
     tree = open_published(folder)
     plane = information_plane(tree, estimator, layers=layers, **params)
     provenance = {

@@ -3,7 +3,7 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-from ipstore.errors import ParameterError, StoreNotFoundError, UnknownNameError
+from ipstore.errors import ParameterError, StoreNotFoundError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,19 +96,17 @@ def choose_runs(store: str, run: str | None) -> tuple["Path", list[str]]:
     (Path, list of str)
         The store, and names of its runs.
     """
-    from ipstore.format import check_store, run_names
+    from ipstore.format import check_store, find_run, run_names
     from ipstore.reader import split_run
 
     path, inside = split_run(store)
     if run and inside:
         raise ParameterError(f"{store!r} names a run, and --run {run} another; give one of them")
-    check_store(path)
-    names = run_names(path)
     wanted = run or inside
     if wanted is None:
+        check_store(path)
+        names = run_names(path)
         if not names:
             raise StoreNotFoundError(f"the store {str(path)!r} holds no run yet: make one with `ipstore capture`")
         return path, names
-    if wanted not in names:
-        raise UnknownNameError("run", wanted, names)
-    return path, [wanted]
+    return path, [find_run(path, wanted).name]

@@ -7,9 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ipstore.durable import replace_json, sync_directory
-from ipstore.errors import FormatVersionError, NotAStoreError, ParameterError, StoreNotFoundError
+from ipstore.errors import FormatVersionError, NotAStoreError, ParameterError, StoreNotFoundError, UnknownNameError
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "check_store", "check_version", "local_path", "make_store", "run_names"]
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "check_store",
+    "check_version",
+    "find_run",
+    "local_path",
+    "make_store",
+    "run_names",
+]
 
 FORMAT = "ipstore"
 FORMAT_VERSION = 1
@@ -92,3 +101,19 @@ def make_store(store: Path) -> None:
 def run_names(store: Path) -> list[str]:
     """Names of the runs in a store, sorted."""
     return sorted(path.parent.name for path in store.glob("[!.]*/zarr.json"))
+
+
+def find_run(store: Path, run: str) -> Path:
+    """Give the folder of a run.
+
+    Raises
+    ------
+    StoreNotFoundError, NotAStoreError, FormatVersionError
+    UnknownNameError
+        If the store holds no such run.
+    """
+    check_store(store)
+    names = run_names(store)
+    if run not in names:
+        raise UnknownNameError("run", run, names)
+    return store / run

@@ -9,8 +9,7 @@ from typing import Any
 import xarray as xr
 
 from ipstore.durable import Lease
-from ipstore.errors import UnknownNameError
-from ipstore.format import check_store, check_version, local_path, run_names
+from ipstore.format import check_store, check_version, find_run, local_path, run_names
 from ipstore.group import read_document
 from ipstore.pipeline import codec_pipeline
 
@@ -45,13 +44,10 @@ def open(store: str | os.PathLike[str], run: str | None = None) -> xr.DataTree:
     StoreNotFoundError, NotAStoreError, FormatVersionError, UnknownNameError
     """
     path, run = split_run(store) if run is None else (local_path(store), run)
-    check_store(path)
-    names = run_names(path)
     if run is not None:
-        if run not in names:
-            raise UnknownNameError("run", run, names)
-        return open_run(path / run)
-    return xr.DataTree(children={name: open_run(path / name) for name in names}, name=path.name)
+        return open_run(find_run(path, run))
+    check_store(path)
+    return xr.DataTree(children={name: open_run(path / name) for name in run_names(path)}, name=path.name)
 
 
 def open_run(folder: Path) -> xr.DataTree:

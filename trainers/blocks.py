@@ -74,7 +74,7 @@ class _Probe:
         self._ensemble = ensemble
         self._level = level
         self._binning = binning
-        self._device = ensemble.weight_norms().device
+        self._device = ensemble.device
         seeds, samples = len(ensemble.seeds), len(ensemble.task.x)
         # At level full on the CPU activations are computed where they are stored from; otherwise they pass by here.
         self._direct = level == "full" and self._device.type == "cpu"
