@@ -123,7 +123,7 @@ def information(
     used: dict[str, dict[str, Any]] = {}
     planes = []
     for name, array in activations.items():
-        used[name], table = _reconcile(found, name, array, params)
+        used[name], table = _reconcile(found, name, array, params, probe)
         planes.append(_of_layer(found, name, array, probe, used[name], table))
     first, *others = used.values()
     if any(other != first for other in others):
@@ -146,11 +146,11 @@ def information(
 
 
 def _reconcile(
-    estimator: Estimator, name: str, array: xr.DataArray, params: Mapping[str, Any]
+    estimator: Estimator, name: str, array: xr.DataArray, params: Mapping[str, Any], probe: Probe
 ) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
     """Give the parameters to use on one layer, and a table that merges stored codes where that is needed."""
     if array.dtype.kind != "u":
-        return estimator.resolve(params), None
+        return estimator.resolve(params, probe), None
     if estimator.read_codes is None:
         raise ActivationError(
             f"estimator {estimator.name!r} needs activations but layer {name!r} stores codes of bins; "
@@ -158,7 +158,8 @@ def _reconcile(
         )
     if "binning" not in array.attrs:
         raise ParameterError(f"layer {name!r} stores integers ({array.dtype}) but does not say of which bins")
-    return estimator.read_codes(Binning.from_attrs(array.attrs["binning"]), estimator.check(params))
+    wanted, table = estimator.read_codes(Binning.from_attrs(array.attrs["binning"]), estimator.check(params))
+    return estimator.resolve(wanted, probe), table
 
 
 def _of_layer(

@@ -39,14 +39,25 @@ class Probe:
         Number of the distinct input, 0 to n - 1; None if no input is repeated.
     p_x : (sample,) float64 or None
         Weights that sum to one; None if they are equal.
+    population : bool
+        Whether the samples are all there is, with their probabilities, so that what is counted is exact; if not,
+        they were drawn from more, and counts carry an error and a bias.
     """
 
     p_y_given_x: NDArray[np.float64]
     x_id: NDArray[np.int64] | None
     p_x: NDArray[np.float64] | None
+    population: bool = True
 
     @classmethod
-    def of(cls, p_y_given_x: ArrayLike, x_id: ArrayLike | None = None, p_x: ArrayLike | None = None) -> "Probe":
+    def of(
+        cls,
+        p_y_given_x: ArrayLike,
+        x_id: ArrayLike | None = None,
+        p_x: ArrayLike | None = None,
+        *,
+        population: bool = True,
+    ) -> "Probe":
         """Check a probe.
 
         Parameters
@@ -57,6 +68,8 @@ class Probe:
             Equal entries mean equal inputs. By default every sample is an input of its own.
         p_x : (sample,), optional
             Weight of each sample, summing to one. By default they are equal.
+        population : bool
+            Whether the samples are all there is, or were drawn from more.
 
         Raises
         ------
@@ -78,7 +91,7 @@ class Probe:
                 raise ParameterError(f"x_id must have one entry per sample ({samples}) but has shape {given.shape}")
             distinct, inputs = np.unique(given, return_inverse=True)
             inputs = None if len(distinct) == samples else inputs
-        probe = cls(rows, inputs, weights)
+        probe = cls(rows, inputs, weights, population)
         if np.count_nonzero(probe.p_y) < 2:
             raise ParameterError(
                 f"the labels hold one class only: p_y_given_x has shape {rows.shape} and "

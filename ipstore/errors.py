@@ -15,6 +15,8 @@
     ├── StoreWriteError (OSError)               kind "write"         writing failed; the last commit stands
     ├── CorruptionError (ValueError)            kind "corrupt"       stored bytes are not what was written
     ├── ActivationError (ValueError)            kind "activation"    activations that an estimator cannot take
+    ├── EstimatorError (RuntimeError)           kind "estimator"     an estimator that failed at its work
+    ├── MissingPackageError (ImportError)       kind "package"       a package that is not installed
     └── WorkerError (RuntimeError)              kind "worker"        a training process ended early
 
 Each is also the builtin error that a caller would expect, and carries a stable ``kind``.
@@ -28,8 +30,10 @@ from typing import ClassVar
 __all__ = [
     "ActivationError",
     "CorruptionError",
+    "EstimatorError",
     "FormatVersionError",
     "IpstoreError",
+    "MissingPackageError",
     "NotAStoreError",
     "ParameterError",
     "ResumeError",
@@ -135,6 +139,37 @@ class ActivationError(IpstoreError, ValueError):
     """Activations that an estimator cannot take."""
 
     kind = "activation"
+
+
+class EstimatorError(IpstoreError, RuntimeError):
+    """An estimator that raised an error while it worked.
+
+    Parameters
+    ----------
+    estimator : str
+        Its name.
+    question : int
+        Which of the questions that were asked together.
+    where : str
+        What it worked on: "layer 'layer2'".
+    reason : str
+        What it raised.
+    """
+
+    kind = "estimator"
+
+    def __init__(self, estimator: str, question: int, where: str, reason: str) -> None:
+        super().__init__(estimator, question, where, reason)  # so that it can be sent between processes
+        self.estimator, self.question, self.where, self.reason = estimator, question, where, reason
+
+    def __str__(self) -> str:
+        return f"estimator {self.estimator!r} failed on {self.where}: {self.reason}"
+
+
+class MissingPackageError(IpstoreError, ImportError):
+    """A package that is not installed."""
+
+    kind = "package"
 
 
 class WorkerError(IpstoreError, RuntimeError):

@@ -13,7 +13,32 @@ from ipstore.analysis.probe import Probe
 from ipstore.binning import MISSING, Binning
 from ipstore.errors import ActivationError, ParameterError
 
-__all__ = ["H_T", "I_TY", "I_XT", "N_CELLS", "Estimator", "Kernel", "Quantity"]
+__all__ = [
+    "COVERAGE",
+    "H_T",
+    "I_TY",
+    "I_TY_SE",
+    "I_XT",
+    "I_XT_SE",
+    "N_CELLS",
+    "RESERVED",
+    "Estimator",
+    "Kernel",
+    "Kind",
+    "Quantity",
+]
+
+Kind = Literal["exact", "lower", "upper", "estimate"]
+"""What a number is of the information that it is about: its value, a bound on it, or an estimate of it."""
+
+RESERVED = frozenset(
+    {
+        *("epoch", "seed", "layer", "sample", "unit", "class"),
+        *("store", "run", "estimator", "layers", "every", "split", "target", "name", "again", "on_progress"),
+    }
+)
+"""Names that no parameter may have: dimensions, beside which a grid of parameters stands, and options of an
+analysis."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +52,23 @@ class Quantity:
     long_name : str
         As a figure writes it: ``"I(X;T)"``.
     units : str
+    kind : {"exact", "lower", "upper", "estimate"}, optional
+        Where it differs from the kind of the estimator that gives it.
     """
 
     name: str
     long_name: str
     units: str = "bits"
+    kind: Kind | None = None
 
 
 I_XT = Quantity("I_XT", "I(X;T)")
 I_TY = Quantity("I_TY", "I(T;Y)")
+I_XT_SE = Quantity("I_XT_se", "standard error of I(X;T)", kind="estimate")
+I_TY_SE = Quantity("I_TY_se", "standard error of I(T;Y)", kind="estimate")
 H_T = Quantity("H_T", "H(T)")
 N_CELLS = Quantity("n_cells", "distinct values of T", "1")
+COVERAGE = Quantity("coverage", "Good-Turing coverage of p(t)", "1", kind="estimate")
 
 
 Kernel = Callable[..., Mapping[str, NDArray[np.float64]]]
@@ -50,7 +81,7 @@ gives each quantity over the leading dimensions of ``t``, information in bits.
 """
 
 
-def _as_given(params: dict[str, Any]) -> dict[str, Any]:
+def _as_given(params: dict[str, Any], probe: Probe) -> dict[str, Any]:
     return params
 
 
@@ -75,11 +106,20 @@ class Estimator:
     kernel : callable
         See `Kernel`. Its signature gives the parameters' defaults.
     quantities : sequence of Quantity
-        Everything that the kernel gives.
+        What it gives. A cell that it cannot take is NaN in the first of them, and no other cell is.
     parameters : sequence of Parameter
+    refuses : mapping of str to str, optional
+        Of ``I_XT`` and ``I_TY`` the one that it cannot honestly give, and why: a clause that fits after
+        "because".
     settle : callable, optional
-        From a full dict of parameters to the one that will be used: refuses those that contradict one
-        another, and fills in what follows from others. Settling twice changes nothing.
+        From a full dict of parameters and the `Probe` to the parameters that will be used: refuses, with
+        ParameterError, those that contradict one another or ask what cannot be answered on that probe, and
+        fills in what follows from others or from the probe. Settling twice changes nothing.
+    truths : mapping of str to mapping, optional
+        The beds of `ipstore.analysis.testing.truths` that it is held to, each with the parameters to use there.
+    kernel_names : mapping of str to str, optional
+        From the name of a quantity to the kernel's own name for it, where that differs. So one kernel can
+        serve several estimators; asked together with equal parameters, they are computed once.
     marks_nonfinite : bool
         The kernel itself gives NaN for a cell whose activations it cannot take. Otherwise it only ever sees
         cells of finite activations, and the others become NaN.
@@ -91,35 +131,45 @@ class Estimator:
 
     name: str
     version: int
-    kind: Literal["exact", "lower", "upper", "estimate"]
+    kind: Kind
     summary: str
     reference: str
     kernel: Kernel
     quantities: tuple[Quantity, ...] = (I_XT, I_TY)
     parameters: tuple[Parameter, ...] = ()
-    settle: Callable[[dict[str, Any]], dict[str, Any]] = _as_given
+    refuses: Mapping[str, str] = field(default_factory=dict)
+    settle: Callable[[dict[str, Any], Probe], dict[str, Any]] = _as_given
+    truths: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    kernel_names: Mapping[str, str] = field(default_factory=dict)
     marks_nonfinite: bool = False
     read_codes: Callable[[Binning, dict[str, Any]], tuple[dict[str, Any], NDArray[np.uint8] | None]] | None = None
     defaults: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
+        if taken := RESERVED.intersection(parameter.name for parameter in self.parameters):
+            raise ParameterError(
+                f"estimator {self.name!r} calls a parameter {', '.join(sorted(taken))}, which means something else "
+                "in an analysis; give it another name"
+            )
         given = signature(self.kernel).parameters
         object.__setattr__(self, "defaults", {p.name: given[p.name].default for p in self.parameters})
 
-    def resolve(self, params: Mapping[str, Any]) -> dict[str, Any]:
+    def resolve(self, params: Mapping[str, Any], probe: Probe) -> dict[str, Any]:
         """Give all parameters, checked, with defaults filled in.
 
         Parameters
         ----------
         params : mapping
             Those that were given.
+        probe : Probe
+            On which they will be used.
 
         Raises
         ------
         ParameterError
-            If one does not exist, lies outside its range, or contradicts another.
+            If one does not exist, lies outside its range, or contradicts another or the probe.
         """
-        return self.settle(self.defaults | self.check(params))
+        return self.settle(self.defaults | self.check(params), probe)
 
     def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Check the parameters that were given, each for itself.
@@ -186,7 +236,7 @@ class Estimator:
             If activations are NaN or infinite, or of a type that the estimator cannot take.
         """
         probe = Probe.of(p_y_given_x, x_id, p_x)
-        values = self.apply(np.asarray(t), probe.arguments, self.resolve(params))
+        values = self.apply(np.asarray(t), probe.arguments, self.resolve(params, probe))
         refused = np.isnan(values[self.quantities[0].name])
         if refused.any():
             where = f", first at index {tuple(map(int, np.argwhere(refused)[0]))}" if refused.ndim else ""
@@ -219,15 +269,27 @@ class Estimator:
         ParameterError, ActivationError
             If the shape or the type of `t` is not what it must be.
         """
+        return self.pick(self.compute(t, probe, params))
+
+    def compute(
+        self, t: NDArray[Any], probe: Mapping[str, NDArray[Any]], params: Mapping[str, Any]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Do what `apply` does, under the kernel's own names; `pick` takes this estimator's quantities from it."""
         self._check_activations(t, samples=len(probe["p_y_given_x"]))
         if self.marks_nonfinite:
             return dict(self.kernel(t, **probe, **params))
         finite = (t != MISSING if t.dtype == np.uint8 else np.isfinite(t)).all(axis=(-2, -1))
         given = self.kernel(t[finite], **probe, **params)
-        values = {quantity.name: np.full(finite.shape, np.nan) for quantity in self.quantities}
+        values = {name: np.full(finite.shape, np.nan) for name in given}
         for name, value in values.items():
             value[finite] = given[name]
         return values
+
+    def pick(self, computed: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+        """Take the quantities of this estimator from what `compute` gave."""
+        return {
+            quantity.name: computed[self.kernel_names.get(quantity.name, quantity.name)] for quantity in self.quantities
+        }
 
     def _check_activations(self, t: NDArray[Any], samples: int) -> None:
         if t.ndim < 2 or t.shape[-1] == 0:

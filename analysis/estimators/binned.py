@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ipstore.analysis.estimators.base import H_T, I_TY, I_XT, N_CELLS, Estimator
 from ipstore.analysis.estimators.parameters import Choice, Integer, Interval, Number
-from ipstore.analysis.probe import entropy
+from ipstore.analysis.probe import Probe, entropy
 from ipstore.binning import MISSING, Binning, encode_equal, thresholds
 from ipstore.errors import ParameterError
 
@@ -212,7 +212,7 @@ def _quantile_thresholds(rows: NDArray[Any], bins: int, weights: NDArray[np.floa
     return edges
 
 
-def _settle(params: dict[str, Any]) -> dict[str, Any]:
+def _settle(params: dict[str, Any], probe: Probe | None = None) -> dict[str, Any]:
     """Refuse parameters that contradict one another, and fill in the defaults that depend on the rule."""
     bins, span, width, rule = (params[name] for name in ("bins", "range", "width", "rule"))
     if width is not None:

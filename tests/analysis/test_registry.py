@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from ipstore.analysis import estimators
 from ipstore.analysis.estimators import Choice, Estimator, Integer, Interval, Number
+from ipstore.analysis.probe import Probe
 from ipstore.errors import ActivationError, ParameterError, UnknownNameError
 
 T = np.array([[-0.9], [-0.1], [0.9]], np.float32)
 LABELS = np.array([[1, 0], [1, 0], [0, 1]])
+PROBE = Probe.of(LABELS)
 
 SOURCE = '''
 import numpy as np
@@ -97,16 +99,16 @@ def test_ours() -> None:
     binned = estimators.get("binned")
     assert (binned.name, binned.kind) == ("binned", "exact")
     assert [quantity.name for quantity in binned.quantities] == ["I_XT", "I_TY", "H_T", "n_cells"]
-    assert binned.resolve({}) == {"bins": 30, "range": (-1.0, 1.0), "width": None, "rule": "equal"}
+    assert binned.resolve({}, PROBE) == {"bins": 30, "range": (-1.0, 1.0), "width": None, "rule": "equal"}
 
 
 @pytest.mark.parametrize("name", estimators.available())
 def test_each_of_ours_keeps_what_it_declares(name: str) -> None:
     estimator = estimators.get(name)
     assert estimator.name == name
-    resolved = estimator.resolve({})
+    resolved = estimator.resolve({}, PROBE)
     assert list(resolved) == [parameter.name for parameter in estimator.parameters]
-    assert estimator.settle(resolved) == resolved
+    assert estimator.settle(resolved, PROBE) == resolved
     values = estimator(np.zeros((4, 0, 3, 1), np.float32), LABELS)
     assert {key: value.shape for key, value in values.items()} == {q.name: (4, 0) for q in estimator.quantities}
 
@@ -125,7 +127,7 @@ def test_of_another_package(package: Path) -> None:
 def test_of_another_package_sees_finite_activations_only(package: Path) -> None:
     t = np.stack([T, np.where(T[1] == T, np.nan, T), 2 * T])
     mine = estimators.get("spread")
-    values = mine.apply(t, {"p_y_given_x": LABELS.astype(float)}, mine.resolve({}))
+    values = mine.apply(t, {"p_y_given_x": LABELS.astype(float)}, mine.resolve({}, PROBE))
     np.testing.assert_allclose(values["I_TY"], [1.8, np.nan, 3.6], rtol=1e-6)
     with pytest.raises(ActivationError, match=r"1 of 3 cells, first at index \(1,\); estimator 'spread'"):
         mine(t, LABELS)
@@ -212,8 +214,8 @@ def test_command_lines_that_are_refused(here: str, spec: str, error: type[Except
 )
 def test_values_of_the_wrong_type(params: dict[str, Any], message: str) -> None:
     with pytest.raises(ParameterError, match=message):
-        ONE_OF_EACH.resolve(params)
-    assert ONE_OF_EACH.resolve({"steps": np.int16(3), "range": [0, 1]})["range"] == (0.0, 1.0)
+        ONE_OF_EACH.resolve(params, PROBE)
+    assert ONE_OF_EACH.resolve({"steps": np.int16(3), "range": [0, 1]}, PROBE)["range"] == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(
