@@ -7,14 +7,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ipstore.analysis import accessor, estimators
-from ipstore.analysis.plane import information_plane
-from ipstore.analysis.stored import analyze
+from ipstore.analysis.intervals import seed_interval
+from ipstore.analysis.plane import information_plane, information_planes
+from ipstore.analysis.stored import analyze, analyze_all
 from ipstore.analysis.summaries import summary
 
 if TYPE_CHECKING:
     from ipstore.analysis import figures
 
-__all__ = ["accessor", "analyze", "estimators", "figures", "information_plane", "summary"]
+__all__ = [
+    "accessor",
+    "analyze",
+    "analyze_all",
+    "estimators",
+    "figures",
+    "information_plane",
+    "information_planes",
+    "seed_interval",
+    "summary",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,13 +1,15 @@
 """The accessor ``.ip``: the functions of this package, where the data already lie at hand."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import xarray as xr
 from numpy.typing import ArrayLike
 
 from ipstore.analysis import plane
+from ipstore.analysis.labelled import Subject, information
 from ipstore.analysis.probe import Probe
+from ipstore.analysis.questions import expand, stack
 
 __all__ = ["ActivationAccessor", "LayersAccessor", "RunAccessor"]
 
@@ -19,11 +21,9 @@ class RunAccessor:
     def __init__(self, run: xr.DataTree) -> None:
         self._run = run
 
-    def information_plane(
-        self, estimator: str = "binned", *, layers: Sequence[str] | None = None, **params: Any
-    ) -> xr.Dataset:
+    def information_plane(self, estimator: str = "binned", **options: Any) -> xr.Dataset:
         """Call `ipstore.analysis.information_plane` on this run."""
-        return plane.information_plane(self._run, estimator, layers=layers, **params)
+        return plane.information_plane(self._run, estimator, **options)
 
 
 @xr.register_dataset_accessor("ip")  # type: ignore[no-untyped-call]  # xarray does not type it
@@ -43,7 +43,7 @@ class LayersAccessor:
     ) -> xr.Dataset:
         """Estimate the information of every layer.
 
-        Parameters are those of `ipstore.analysis.estimators.estimate`.
+        Parameters are those of `ipstore.analysis.estimators.estimate`; a list of values is a grid.
 
         Returns
         -------
@@ -51,7 +51,7 @@ class LayersAccessor:
             Each quantity of the estimator (..., layer), lazy; NaN where it cannot take the activations.
         """
         layers = {str(name): array for name, array in self._layers.data_vars.items()}
-        return plane.information(layers, Probe.of(p_y_given_x, x_id, p_x), estimator, params)
+        return _estimate(layers, estimator, Probe.of(p_y_given_x, x_id, p_x), params)
 
 
 @xr.register_dataarray_accessor("ip")  # type: ignore[no-untyped-call]  # xarray does not type it
@@ -71,7 +71,7 @@ class ActivationAccessor:
     ) -> xr.Dataset:
         """Estimate the information of this layer.
 
-        Parameters are those of `ipstore.analysis.estimators.estimate`.
+        Parameters are those of `ipstore.analysis.estimators.estimate`; a list of values is a grid.
 
         Returns
         -------
@@ -79,5 +79,11 @@ class ActivationAccessor:
             Each quantity of the estimator (...), lazy; NaN where it cannot take the activations.
         """
         layer = {str(self._activations.name): self._activations}
-        probe = Probe.of(p_y_given_x, x_id, p_x)
-        return plane.information(layer, probe, estimator, params).isel(layer=0, drop=True)
+        return _estimate(layer, estimator, Probe.of(p_y_given_x, x_id, p_x), params).isel(layer=0, drop=True)
+
+
+def _estimate(
+    layers: Mapping[str, xr.DataArray], estimator: str, probe: Probe, params: Mapping[str, Any]
+) -> xr.Dataset:
+    grid, questions = expand(estimator, params)
+    return stack(grid, information(Subject(layers, probe), questions))

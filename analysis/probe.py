@@ -57,6 +57,7 @@ class Probe:
         p_x: ArrayLike | None = None,
         *,
         population: bool = True,
+        least_classes: int = 2,
     ) -> "Probe":
         """Check a probe.
 
@@ -70,12 +71,13 @@ class Probe:
             Weight of each sample, summing to one. By default they are equal.
         population : bool
             Whether the samples are all there is, or were drawn from more.
+        least_classes : int
+            How many classes must occur.
 
         Raises
         ------
         ParameterError
-            If shapes disagree, probabilities are negative or do not sum to one, or fewer than two classes
-            occur.
+            If shapes disagree, probabilities are negative or do not sum to one, or too few classes occur.
         """
         rows = _probabilities("p_y_given_x", p_y_given_x, ndim=2)
         samples = len(rows)
@@ -92,7 +94,7 @@ class Probe:
             distinct, inputs = np.unique(given, return_inverse=True)
             inputs = None if len(distinct) == samples else inputs
         probe = cls(rows, inputs, weights, population)
-        if np.count_nonzero(probe.p_y) < 2:
+        if np.count_nonzero(probe.p_y) < least_classes:
             raise ParameterError(
                 f"the labels hold one class only: p_y_given_x has shape {rows.shape} and "
                 f"{np.count_nonzero(probe.p_y)} class of positive probability, so I(T;Y) is 0 for every T. "

@@ -3,21 +3,52 @@
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import dask
+import numpy as np
 import xarray as xr
 
-from ipstore.analysis.plane import information_plane
+from ipstore.analysis.estimators.registry import get
+from ipstore.analysis.plane import Split, Target, View
+from ipstore.analysis.questions import Ask, Question, expand, read, stack
+from ipstore.errors import EstimatorError, IpstoreError, ParameterError
 from ipstore.format import find_run, local_path
 from ipstore.reader import open_published
 from ipstore.results import ResultWriter, open_result
 from ipstore.version import __version__
 
-__all__ = ["analyze"]
+__all__ = ["NonFiniteWarning", "Outcome", "analyze", "analyze_all", "refused"]
 
-_IDENTITY = ("estimator", "estimator_version", "parameters", "layers")
+_dask: Any = dask  # its functions carry no types
+
+_IDENTITY = ("estimator", "estimator_version", "parameters", "layers", "every", "split", "target")
+
+
+class NonFiniteWarning(UserWarning):
+    """Some activations are NaN or infinite, so that their cells have no estimate."""
+
+
+class Outcome(NamedTuple):
+    """What became of one of the things that were asked.
+
+    Attributes
+    ----------
+    estimator : str
+    result : Dataset or None
+        As `analyze` gives it.
+    error : IpstoreError or None
+        Why there is none.
+    """
+
+    estimator: str
+    result: xr.Dataset | None
+    error: IpstoreError | None
 
 
 def _ignore(done: int, total: int) -> None:
@@ -30,6 +61,9 @@ def analyze(
     estimator: str = "binned",
     *,
     layers: Sequence[str] | None = None,
+    every: int = 1,
+    split: Split = "all",
+    target: Target = "labels",
     name: str | None = None,
     again: bool = False,
     on_progress: Callable[[int, int], None] = _ignore,
@@ -37,9 +71,9 @@ def analyze(
 ) -> xr.Dataset:
     """Estimate the information plane of a run, and keep it in the run.
 
-    What is stored under the same estimator, version, parameters and layers is not computed again; of a run that
-    has grown, only the new epochs are. They are computed and stored a shard of epochs at a time, so memory does
-    not grow with the run, and an analysis that is broken off goes on where it was.
+    What is stored under the same estimator, version, parameters, layers, epochs and samples is not computed again;
+    of a run that has grown, only the new epochs are. They are computed and stored a shard of epochs at a time, so
+    memory does not grow with the run, and an analysis that is broken off goes on where it was.
 
     Parameters
     ----------
@@ -47,8 +81,8 @@ def analyze(
     run : str
     estimator : str
         See `ipstore.analysis.estimators.available`.
-    layers : sequence of str, optional
-        By default all.
+    layers, every, split, target
+        See `ipstore.analysis.information_plane`.
     name : str, optional
         Of the result; by default the estimator's with a short digest of all that the result depends on.
     again : bool
@@ -56,77 +90,227 @@ def analyze(
     on_progress : callable
         Called with the number of epochs that are stored, and of all.
     **params
-        Parameters of the estimator.
+        Parameters of the estimator. A list is a grid; each point of it is a result of its own, and what is
+        returned has the grid as leading dimensions.
 
     Returns
     -------
     xarray.Dataset
         Quantities (epoch, seed, layer), lazily read from the run, with their provenance as attributes: estimator,
-        version, parameters, units, run and time.
+        version, parameters, units, run and time. Cells whose activations are NaN or infinite are NaN, and a
+        `NonFiniteWarning` names them.
 
     Raises
     ------
     StoreNotFoundError, NotAStoreError, FormatVersionError, UnknownNameError, ParameterError, ActivationError
+    EstimatorError
+        If the estimator fails at its work; what was stored until then is kept.
     RunLockedError
         If another process is computing the same result.
     """
+    view = View(layers, every, split, target)
+    ((_, result, error),) = _analyze(store, run, [(estimator, params)], view, name, again, on_progress)
+    if error is not None:
+        raise error
+    assert result is not None
+    return result
+
+
+def analyze_all(
+    store: str | os.PathLike[str],
+    run: str,
+    asks: Sequence[Ask],
+    *,
+    layers: Sequence[str] | None = None,
+    every: int = 1,
+    split: Split = "all",
+    target: Target = "labels",
+    again: bool = False,
+    on_progress: Callable[[int, int], None] = _ignore,
+) -> list[Outcome]:
+    """Analyse a run under several estimators, reading its activations once for all of them.
+
+    An estimator that fails does not keep the others from going on; what it had computed is kept too.
+
+    Parameters
+    ----------
+    store : path
+    run : str
+    asks : sequence of str or (str, mapping)
+        ``"binned:bins=10,30"``, as the command line writes it, or name and parameters.
+    layers, every, split, target, again, on_progress
+        See `analyze`; progress is that of whatever is least far.
+
+    Returns
+    -------
+    list of Outcome
+        One for each of `asks`.
+
+    Raises
+    ------
+    StoreNotFoundError, NotAStoreError, FormatVersionError, CorruptionError
+        Of the store and the run.
+    UnknownNameError, ParameterError
+        If one of `asks` names no estimator, or parameters that it cannot have.
+    """
+    return _analyze(store, run, asks, View(layers, every, split, target), None, again, on_progress)
+
+
+@dataclass(eq=False)
+class _Job:
+    """A question that is being answered into a result of the run."""
+
+    question: Question
+    writer: ResultWriter
+    error: IpstoreError | None = None
+
+
+def _analyze(
+    store: str | os.PathLike[str],
+    run: str,
+    asks: Sequence[Ask],
+    view: View,
+    name: str | None,
+    again: bool,
+    on_progress: Callable[[int, int], None],
+) -> list[Outcome]:
     folder = find_run(local_path(store), run)
     tree = open_published(folder)
-    plane = information_plane(tree, estimator, layers=layers, **params)
+    grids = [(named, *expand(named, params)) for named, params in map(read, asks)]
+    if name is not None and any(grid for _, grid, _ in grids):
+        raise ParameterError(f"a grid is stored as several results, so it cannot have the one name {name!r}")
+    jobs: dict[str, _Job] = {}
+    found: list[list[str | IpstoreError]] = []  # for each question its result, or why there is none
+    with ExitStack() as stacked:
+        for _, _, questions in grids:
+            found.append([])
+            for question in questions:
+                try:
+                    provenance, quantities = _provenance(tree, view, question, name)
+                    if provenance["name"] not in jobs:
+                        writer = _writer(folder, tree, quantities, provenance, again)
+                        stacked.callback(writer.close)
+                        jobs[provenance["name"]] = _Job(question, writer)
+                    found[-1].append(provenance["name"])
+                except IpstoreError as error:
+                    found[-1].append(error)
+        _compute(tree, view, list(jobs.values()), on_progress)
+    outcomes = []
+    for (named, grid, _), results in zip(grids, found, strict=True):
+        errors = [each if isinstance(each, IpstoreError) else jobs[each].error for each in results]
+        failure = next((each for each in errors if each is not None), None)
+        plane = None
+        if failure is None:
+            plane = stack(grid, [open_result(folder, each) for each in results if isinstance(each, str)])
+            if lost := refused(plane):
+                warnings.warn(f"run {run!r}: {lost}", NonFiniteWarning, stacklevel=3)
+        outcomes.append(Outcome(named, plane, failure))
+    return outcomes
+
+
+def _provenance(
+    tree: xr.DataTree, view: View, question: Question, name: str | None
+) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
+    """Give what the answer will say of itself, and its variables with their attributes."""
+    try:
+        (plane,) = view.planes(tree, [question])
+    except IpstoreError:
+        raise
+    except Exception as error:
+        raise EstimatorError(question.name, 0, "its parameters", f"{type(error).__name__}: {error}") from error
     provenance = {
         **plane.attrs,
         "layers": [str(layer) for layer in plane["layer"].values],
         "ipstore_version": __version__,
         "run_created_at": tree.attrs["created_at"],
     }
-    name = name or _result_name(provenance)
-    provenance["name"] = name
-
-    def part(epochs: slice) -> xr.Dataset:
-        # A plane of just these epochs: Dask's work on a graph grows with the graph, and the whole run's is large.
-        return information_plane(_between(tree, epochs), estimator, layers=layers, **params).compute()
-
-    _compute(folder, plane, part, provenance, again, on_progress)
-    return open_result(folder, name)
+    provenance["name"] = name or _result_name(provenance)
+    return provenance, {str(quantity): array.attrs for quantity, array in plane.data_vars.items()}
 
 
-def _compute(
+def _writer(
     folder: Path,
-    plane: xr.Dataset,
-    part: Callable[[slice], xr.Dataset],
+    tree: xr.DataTree,
+    quantities: Mapping[str, Mapping[str, Any]],
     provenance: Mapping[str, Any],
     anew: bool,
-    on_progress: Callable[[int, int], None],
-) -> None:
-    total = plane.sizes["epoch"]
-    writer = ResultWriter(
-        folder,
-        provenance["name"],
-        {str(quantity): array.attrs for quantity, array in plane.data_vars.items()},
-        [int(seed) for seed in plane["seed"].values],
-        provenance["layers"],
-        provenance,
-        anew=anew,
-    )
-    try:
-        on_progress(writer.epochs, total)
-        step = max(plane.chunksizes["epoch"])
-        while writer.epochs < total:
-            stop = min(total, writer.epochs // step * step + step)
-            writer.append(part(slice(writer.epochs, stop)))
-            on_progress(stop, total)
-        writer.finish()
-    finally:
-        writer.close()
+) -> ResultWriter:
+    seeds = [int(seed) for seed in tree["seed"].to_numpy()]
+    return ResultWriter(folder, provenance["name"], quantities, seeds, provenance["layers"], provenance, anew=anew)
 
 
-def _between(run: xr.DataTree, epochs: slice) -> xr.DataTree:
+def _compute(tree: xr.DataTree, view: View, jobs: Sequence[_Job], on_progress: Callable[[int, int], None]) -> None:
+    """Bring every job to the end of the run, a slab of epochs at a time, those that are equally far together."""
+    places = view.epochs(tree)
+    total, step = len(places), _slab(tree)
+    while alive := [job for job in jobs if job.error is None]:
+        start = min(job.writer.epochs for job in alive)
+        on_progress(start, total)
+        if start >= total:
+            break
+        together = [job for job in alive if job.writer.epochs == start]
+        ahead = [job.writer.epochs for job in alive if job.writer.epochs > start]
+        stop = min([total, start // step * step + step, *ahead])
+        # Planes of just these epochs: Dask's work on a graph grows with the graph, and the whole run's is large.
+        planes = view.planes(_at(tree, places[start:stop]), [job.question for job in together])
+        try:
+            answers = _dask.compute(*planes)
+        except EstimatorError as error:
+            together[error.question].error = error
+            continue
+        for job, answer in zip(together, answers, strict=True):
+            job.writer.append(answer)
+    for job in jobs:
+        if job.error is None:
+            job.writer.finish()
+
+
+def _slab(tree: xr.DataTree) -> int:
+    """Epochs that are computed at a time."""
+    sizes = [array.chunksizes.get("epoch", (1,)) for array in tree["activations"].data_vars.values()]
+    return max(max(each) for each in sizes)
+
+
+def _at(run: xr.DataTree, places: Sequence[int]) -> xr.DataTree:
     """Take the parts of a run that a plane needs, at some of its epochs."""
     groups = {"/": run, "/activations": run.children["activations"]}
-    kept = {path: node.to_dataset(inherit=False).isel(epoch=epochs) for path, node in groups.items()}
+    gapless = places[-1] - places[0] == len(places) - 1
+    some = slice(places[0], places[-1] + 1) if gapless else list(places)
+    kept = {path: node.to_dataset(inherit=False).isel(epoch=some) for path, node in groups.items()}
     return xr.DataTree.from_dict({**kept, "/probe": run.children["probe"].to_dataset(inherit=False)}, name=run.name)
 
 
 def _result_name(provenance: Mapping[str, Any]) -> str:
     identity = json.dumps([provenance[key] for key in _IDENTITY], sort_keys=True)
-    return f"{provenance['estimator']}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+    return f"{provenance['estimator'].replace(':', '.')}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+
+
+def refused(plane: xr.Dataset) -> str | None:
+    """Say which cells of a plane the estimator refused, because their activations are NaN or infinite.
+
+    Parameters
+    ----------
+    plane : Dataset
+        Quantities (..., epoch, seed, layer); may be lazy.
+
+    Returns
+    -------
+    str or None
+        Names layer, epoch and seed of the first of each layer, and how many more there are; None if there are none.
+    """
+    mark = next(each.name for each in get(plane.attrs["estimator"]).quantities if each.name in plane)
+    lost = plane[mark].isnull()
+    lost = lost.any([dim for dim in lost.dims if dim not in ("epoch", "seed", "layer")]).compute()
+    told = []
+    for layer in lost["layer"].values:
+        cells = np.argwhere(lost.sel(layer=layer).transpose("epoch", "seed").values)
+        if len(cells):
+            epoch, seed = lost["epoch"].values[cells[0][0]], lost["seed"].values[cells[0][1]]
+            more = f" (and {len(cells) - 1} more cells)" if len(cells) > 1 else ""
+            told.append(f"layer {str(layer)!r} at epoch {epoch}, seed {seed}{more}")
+    if not told:
+        return None
+    return (
+        f"NaN or infinite activations in {'; '.join(told)}: {plane.attrs['estimator']} has no estimate there; all "
+        "other cells are stored"
+    )

@@ -1,7 +1,9 @@
 """The information plane of a run in a few numbers per layer."""
 
+import numpy as np
 import xarray as xr
 
+from ipstore.analysis.intervals import seed_interval
 from ipstore.errors import ParameterError
 
 __all__ = ["summary"]
@@ -16,46 +18,48 @@ def summary(plane: xr.Dataset) -> xr.Dataset:
     Parameters
     ----------
     plane : Dataset
-        I_XT and I_TY (epoch, seed, layer) in bits, epochs ascending; may be lazy.
+        I_XT and I_TY, or the one that its estimator gives, (..., epoch, seed, layer) in bits, epochs ascending; may
+        be lazy. Further dimensions are those of a grid of parameters.
 
     Returns
     -------
     Dataset
-        Over ``layer``, in memory, in bits save the epoch. Of the curve of I(X;T) that is the mean over seeds:
-        ``peak_I_XT``, ``peak_epoch`` (the first, if there are several) and ``drop``, the peak minus the end.
-        At the last epoch, the mean over seeds and the standard deviation (n - 1; NaN for a single seed):
-        ``end_I_XT``, ``end_I_XT_sd``, ``end_I_TY`` and ``end_I_TY_sd``. The attribute ``seeds`` says how many
-        seeds count.
+        Over the grid, if any, and ``layer``; in memory, in bits save the epoch. Of the curve of I(X;T) that is the
+        mean over seeds: ``peak_I_XT``, ``peak_epoch`` (the first, if there are several) and ``drop``, the peak
+        minus the end. At the last epoch, the mean over seeds, the standard deviation over them (n - 1), and the
+        95% interval of the mean (`seed_interval`), both NaN for a single seed: ``end_I_XT``, ``end_I_XT_sd``,
+        ``end_I_XT_low`` and ``end_I_XT_high``, and the same of ``end_I_TY``. Of a sampled probe also the mean
+        ``end_coverage``. The attribute ``seeds`` says how many seeds count.
 
     Raises
     ------
     ParameterError
         If `plane` lacks a variable or a dimension, or has no epochs.
     """
-    wanted = {"epoch", "seed", "layer"}
-    if not {"I_XT", "I_TY"} <= set(plane) or set(plane["I_XT"].dims) != wanted or not plane.sizes["epoch"]:
+    given = [name for name in ("I_XT", "I_TY") if name in plane]
+    if not given or not {"epoch", "seed", "layer"} <= set(plane[given[0]].dims) or not plane.sizes["epoch"]:
         raise ParameterError(
-            f"a summary needs I_XT and I_TY over epoch, seed and layer, at one epoch or more, but got "
+            f"a summary needs I_XT or I_TY over epoch, seed and layer, at one epoch or more, but got "
             f"{', '.join(map(str, plane.data_vars)) or 'no variables'} over {dict(plane.sizes)}"
         )
-    values = plane[["I_XT", "I_TY"]].load()
-    whole = (values["I_XT"] + values["I_TY"]).notnull().all(["epoch", "layer"])
+    values = plane[given].load()
+    whole = values.to_dataarray().notnull().all([dim for dim in values.dims if dim != "seed"] + ["variable"])
     values = values.where(whole)
-    curve = values["I_XT"].mean("seed")
-    end = values.isel(epoch=-1, drop=True)
-    mean, sd = end.mean("seed"), end.std("seed", ddof=1)
-    made = xr.Dataset(
-        {
-            "peak_I_XT": curve.max("epoch"),
-            "peak_epoch": curve.idxmax("epoch"),
-            "end_I_XT": mean["I_XT"],
-            "end_I_XT_sd": sd["I_XT"],
-            "drop": curve.max("epoch") - mean["I_XT"],
-            "end_I_TY": mean["I_TY"],
-            "end_I_TY_sd": sd["I_TY"],
-        },
-        attrs={"seeds": int(whole.sum())},
-    )
+    made = xr.Dataset(attrs={"seeds": int(whole.sum())})
+    if "I_XT" in values:
+        curve = values["I_XT"].mean("seed")
+        made["peak_I_XT"] = curve.max("epoch")
+        made["peak_epoch"] = curve.idxmax("epoch")
+        made["drop"] = made["peak_I_XT"] - curve.isel(epoch=-1, drop=True)
+    for quantity in given:
+        end = values[quantity].isel(epoch=-1, drop=True)
+        interval = seed_interval(end.isel(seed=np.flatnonzero(whole)))
+        made[f"end_{quantity}"] = end.mean("seed")
+        made[f"end_{quantity}_sd"] = end.std("seed", ddof=1)
+        made[f"end_{quantity}_low"] = interval.sel(bound="low", drop=True)
+        made[f"end_{quantity}_high"] = interval.sel(bound="high", drop=True)
+    if "coverage" in plane:
+        made["end_coverage"] = plane["coverage"].isel(epoch=-1, drop=True).load().where(whole).mean("seed")
     for name, array in made.data_vars.items():
-        array.attrs["units"] = "1" if name == "peak_epoch" else "bits"
+        array.attrs["units"] = "1" if name in ("peak_epoch", "end_coverage") else "bits"
     return made

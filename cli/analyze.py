@@ -1,5 +1,6 @@
-"""``ipstore analyze`` and ``ipstore estimators``: information under any estimator."""
+"""``ipstore analyze``: information under any estimator, several at once."""
 
+from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,83 +9,108 @@ from ipstore.cli import specs
 from ipstore.cli.output import Json, bits, pairs, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import xarray as xr
 
-__all__ = ["Estimator", "Run", "StoreOrRun", "analyze", "compute", "estimators"]
+    from ipstore.analysis.questions import Ask
+    from ipstore.analysis.stored import Outcome
+
+__all__ = ["Estimators", "Every", "Run", "Split", "StoreOrRun", "analyze", "compute"]
 
 StoreOrRun = Annotated[str, typer.Argument(metavar="STORE[/RUN]", help="A store, or one run of it.")]
 Run = Annotated[str | None, typer.Option("--run", metavar="NAME", help="One run; by default every run.")]
-_ESTIMATOR = "NAME[:parameter=value,...], such as binned:bins=60; see `ipstore estimators`."
-Estimator = Annotated[str, typer.Option("--estimator", metavar="NAME", help=_ESTIMATOR)]
-
-_COLUMNS = ("layer", "peak I(X;T)", "epoch", "end I(X;T)", "sd", "drop", "end I(T;Y)", "sd")
+Estimators = Annotated[
+    list[str],
+    typer.Option(
+        "--estimator",
+        metavar="NAME",
+        help="NAME[:parameter=value,...], such as binned:bins=60; several values (bins=10,30,100) are a grid. May be "
+        "repeated. See `ipstore estimators`.",
+    ),
+]
+Every = Annotated[int, typer.Option(metavar="N", help="Only epochs that are multiples of N.")]
+Split = Annotated[str, typer.Option(metavar="PART", help="Samples that count: all, train or test.")]
 
 
 def analyze(
     store: StoreOrRun,
     run: Run = None,
-    estimator: Annotated[
-        list[str], typer.Option("--estimator", metavar="NAME", help=f"{_ESTIMATOR} May be repeated.")
-    ] = ["binned"],  # noqa: B006  (typer wants a list, and copies it)
+    estimator: Estimators = ["binned"],  # noqa: B006  (typer wants a list, and copies it)
     layers: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these layers; by default all.")] = None,
+    every: Every = 1,
+    split: Split = "all",
+    target: Annotated[
+        str, typer.Option(metavar="Y", help="What Y is: labels, or output, the network's own answer.")
+    ] = "labels",
     again: Annotated[bool, typer.Option("--again", help="Compute anew what is stored already.")] = False,
     json: Json = False,
 ) -> None:
     """Estimate information planes, and keep them.
 
-    What is stored is not computed again; of a run that has grown, only the new epochs are.
+    What is stored is not computed again; of a run that has grown, only the new epochs are. Every chunk is read once for
+    all estimators, and one that fails does not stop the others.
     """
     from ipstore.analysis.estimators.registry import parse
     from ipstore.analysis.summaries import summary
 
     folder, runs = specs.choose_runs(store, run)
-    chosen = layers.split(",") if layers else None
-    questions = [parse(text) for text in estimator]
-    documents = []
+    asks = [parse(text) for text in estimator]
+    view = {"layers": layers.split(",") if layers else None, "every": every, "split": split, "target": target}
+    documents: list[dict[str, Any]] = []
+    failures: list[dict[str, str]] = []
     for name in runs:
-        for question, params in questions:
-            plane = compute(folder, name, question, params, layers=chosen, again=again)
-            table = summary(plane)
-            documents.append(_document(name, plane, table))
+        for outcome in compute(folder, name, asks, again=again, **view):
+            if outcome.error is not None:
+                if len(runs) == len(asks) == 1:
+                    raise outcome.error
+                failures.append(_failure(name, outcome))
+                continue
+            assert outcome.result is not None
+            documents.append(_document(name, outcome.result, summary(outcome.result)))
             if not json:
                 _print(documents[-1])
     if json:
-        print_json({"store": str(folder), "analyses": documents})
+        print_json({"store": str(folder), "analyses": documents, "failures": failures})
+    if failures:
+        raise typer.Exit(1)
 
 
-def compute(
-    store: "Path",
-    run: str,
-    estimator: str,
-    params: dict[str, Any],
-    *,
-    layers: list[str] | None = None,
-    again: bool = False,
-) -> "xr.Dataset":
-    """Analyse a run, showing how far it is."""
-    from ipstore.analysis.stored import analyze
+def compute(store: "Path", run: str, asks: "Sequence[Ask]", *, again: bool = False, **view: Any) -> "list[Outcome]":
+    """Analyse a run under some estimators, showing how far it is."""
+    from ipstore.analysis.stored import analyze_all
 
-    with progress(f"{run} {estimator}", "epochs") as show:
-        return analyze(store, run, estimator, layers=layers, again=again, on_progress=show, **params)
+    with progress(run, "epochs") as show:
+        return analyze_all(store, run, asks, again=again, on_progress=show, **view)
+
+
+def _failure(run: str, outcome: "Outcome") -> dict[str, str]:
+    assert outcome.error is not None
+    message = f"run {run!r}, {outcome.estimator}: {outcome.error}"
+    typer.echo(f"error: {message}", err=True)
+    return {"run": run, "estimator": outcome.estimator, "kind": outcome.error.kind, "message": str(outcome.error)}
 
 
 def _document(run: str, plane: "xr.Dataset", table: "xr.Dataset") -> dict[str, Any]:
-    rows = [
-        {"layer": str(layer), **{str(name): table[name].sel(layer=layer).item() for name in table.data_vars}}
-        for layer in table["layer"].values
-    ]
-    for row in rows:
-        row["peak_epoch"] = int(row["peak_epoch"]) if table.attrs["seeds"] else None
+    grid = [str(dim) for dim in plane[next(iter(plane.data_vars))].dims if dim not in ("epoch", "seed", "layer")]
+    rows = []
+    for point in product(*(table[dim].values.tolist() for dim in (*grid, "layer"))):
+        at = dict(zip((*grid, "layer"), point, strict=True))
+        row = {**at, **{str(name): array.sel(at).item() for name, array in table.data_vars.items()}}
+        if "peak_epoch" in row:
+            row["peak_epoch"] = int(row["peak_epoch"]) if table.attrs["seeds"] else None
+        rows.append(row)
+    known = ("labels", "I_XY", "probe", "split", "target", "every")
     return {
         "run": run,
-        "result": plane.attrs["name"],
+        "result": plane.attrs["name"] if not grid else None,
         "estimator": plane.attrs["estimator"],
         "parameters": plane.attrs["parameters"],
+        "grid": grid,
         "units": "bits",
-        "labels": plane.attrs["labels"],
-        "I_XY": plane.attrs["I_XY"],
+        **{name: plane.attrs.get(name) for name in known},
+        "kinds": {str(name): array.attrs["kind"] for name, array in plane.data_vars.items() if "kind" in array.attrs},
         "epochs": plane.sizes["epoch"],
         "seeds": plane.sizes["seed"],
         "seeds_counted": table.attrs["seeds"],
@@ -95,71 +121,42 @@ def _document(run: str, plane: "xr.Dataset", table: "xr.Dataset") -> dict[str, A
 def _print(document: dict[str, Any]) -> None:
     counted, every = document["seeds_counted"], document["seeds"]
     seeds = f"{every} seeds" if counted == every else f"{counted} of {every} seeds (the others have NaN)"
+    kinds = ", ".join(f"{name} {kind}" for name, kind in document["kinds"].items() if name in ("I_XT", "I_TY"))
+    about = "Y is the network's own answer" if document["target"] == "output" else f"{document['labels']} labels"
+    about += "" if document["I_XY"] is None else f", I(X;Y) = {document['I_XY']:.4f} bits"
+    about += "" if document["split"] == "all" else f", {document['split']} samples only"
+    stored = f"; stored as {document['result']}" if document["result"] else ""
     say(f"{document['run']}: {document['estimator']}, {pairs(document['parameters'])}")
-    say(f"{document['labels']} labels, I(X;Y) = {document['I_XY']:.4f} bits; stored as {document['result']}")
-    say(f"in bits; mean and sd over {seeds}")
-    rows = [
-        [
-            row["layer"],
-            bits(row["peak_I_XT"]),
-            "-" if row["peak_epoch"] is None else str(row["peak_epoch"]),
-            bits(row["end_I_XT"]),
-            bits(row["end_I_XT_sd"]),
-            bits(row["drop"]),
-            bits(row["end_I_TY"]),
-            bits(row["end_I_TY_sd"]),
-        ]
-        for row in document["layers"]
-    ]
-    print_table(_COLUMNS, rows, numbers=_COLUMNS[1:])
+    say(f"{about}{stored}")
+    say(f"in bits ({kinds}); mean over {seeds}, and its 95% interval")
+    columns, cells = _columns(document)
+    print_table(columns, [cells(row) for row in document["layers"]], numbers=columns[len(document["grid"]) + 1 :])
     say("")
 
 
-def estimators(json: Json = False) -> None:
-    """List the estimators and their parameters."""
-    from ipstore.analysis.estimators.registry import available, get
+def _columns(document: dict[str, Any]) -> tuple[list[str], Any]:
+    """Choose the columns of a document's table, and what writes a row of it."""
+    row = document["layers"][0]
+    columns = [*document["grid"], "layer"]
+    if "end_I_XT" in row:
+        columns += ["peak I(X;T)", "epoch", "end I(X;T)", "interval", "drop"]
+    if "end_I_TY" in row:
+        columns += ["end I(T;Y)", "interval"]
+    if "end_coverage" in row:
+        columns += ["coverage"]
 
-    found = [get(name) for name in available()]
-    if json:
-        print_json(
-            {
-                "estimators": [
-                    {
-                        "name": estimator.name,
-                        "version": estimator.version,
-                        "kind": estimator.kind,
-                        "summary": estimator.summary,
-                        "reference": estimator.reference,
-                        "quantities": [quantity.name for quantity in estimator.quantities],
-                        "parameters": [
-                            {
-                                "name": parameter.name,
-                                "description": parameter.description,
-                                "allowed": parameter.allowed,
-                                "optional": parameter.optional,
-                                "default": estimator.defaults[parameter.name],
-                            }
-                            for parameter in estimator.parameters
-                        ],
-                    }
-                    for estimator in found
-                ]
-            }
-        )
-        return
-    for estimator in found:
-        say(f"{estimator.name}: {estimator.summary}")
-        say(f"  gives {', '.join(quantity.name for quantity in estimator.quantities)}; kind: {estimator.kind}")
-        say(f"  {estimator.reference}")
-        rows = [
-            [
-                f"  {parameter.name}",
-                parameter.description,
-                parameter.allowed,
-                str(estimator.defaults[parameter.name]).lower(),
-            ]
-            for parameter in estimator.parameters
-        ]
-        if rows:
-            print_table(("  parameter", "meaning", "allowed", "default"), rows)
-        say("")
+    def cells(row: dict[str, Any]) -> list[str]:
+        made = [str(row[name]) for name in (*document["grid"], "layer")]
+        if "end_I_XT" in row:
+            epoch = "-" if row["peak_epoch"] is None else str(row["peak_epoch"])
+            made += [bits(row["peak_I_XT"]), epoch, bits(row["end_I_XT"]), _interval(row, "I_XT"), bits(row["drop"])]
+        if "end_I_TY" in row:
+            made += [bits(row["end_I_TY"]), _interval(row, "I_TY")]
+        return [*made, bits(row["end_coverage"])] if "end_coverage" in row else made
+
+    return columns, cells
+
+
+def _interval(row: dict[str, Any], name: str) -> str:
+    low, high = row[f"end_{name}_low"], row[f"end_{name}_high"]
+    return "-" if low != low else f"{bits(low)}..{bits(high)}"

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ipstore.cli import analyze, capture, plot, runs
+from ipstore.cli import analyze, capture, estimators, plot, runs
 from ipstore.cli.reporting import ReportingGroup
 from ipstore.version import __version__
 
@@ -25,7 +25,7 @@ app.command()(plot.plot)
 app.command()(runs.runs)
 app.command()(runs.info)
 app.command()(runs.verify)
-app.command()(analyze.estimators)
+app.command()(estimators.estimators)
 
 
 def _show_version(wanted: bool) -> None:

@@ -37,7 +37,8 @@ def open(store: str | os.PathLike[str], run: str | None = None) -> xr.DataTree:
     xarray.DataTree
         One run: groups ``probe``, ``activations``, ``training``, ``weights``, ``digest`` and, where an analysis
         wrote some, ``results/<name>``, at one committed epoch. A store: a child of that kind per run.
-        Arrays are Dask arrays; nothing but coordinates is read.
+        Arrays are Dask arrays; nothing but coordinates is read. All of a run stand on its epochs: where a result has
+        none of them, as when the run has grown since or only some were asked for, it is NaN.
 
     Raises
     ------
@@ -62,7 +63,12 @@ def open_run(folder: Path) -> xr.DataTree:
     xarray.DataTree
     """
     tree = open_published(folder)
-    results = {path.name: open_published(path) for path in _published(folder / "results")}
+    epochs = tree["epoch"]
+    results = {}
+    for path in _published(folder / "results"):
+        result = open_published(path)
+        aligned = result["epoch"].equals(epochs)
+        results[path.name] = result if aligned else xr.DataTree(result.to_dataset().reindex(epoch=epochs.to_numpy()))
     if results:
         tree["results"] = xr.DataTree(children=results)
     return tree

@@ -93,6 +93,7 @@ def plan_run(
         "task": task.name or "custom",
         "task_params": dict(task.params),
         "labels": task.labels,
+        "probe": "population" if task.population else "sample",
         "model": {"kind": "mlp", "widths": widths, "activation": config.activation, "output": "softmax"},
         "config": {**config.to_dict(), **schedule},
         "versions": {
@@ -108,11 +109,14 @@ def plan_run(
         "p_y_given_x": ("sample", "class"),
         "x_id": ("sample",),
     }
+    arrays = [StaticArray(f"probe/{name}", dims, np.asarray(getattr(task, name))) for name, dims in probe.items()]
+    masks = [task.split(int(seed), config.train_fraction) for seed in seeds]
+    train = np.array(masks, np.bool_).reshape(len(seeds), len(task.x))
     return RunPlan(
         layers=dict(zip(names, widths[1:], strict=True)),
         parameters={name: (i + 1) * o for name, i, o in zip(names, widths[:-1], widths[1:], strict=True)},
         seeds=[int(seed) for seed in seeds],
-        probe=[StaticArray(f"probe/{name}", dims, np.asarray(getattr(task, name))) for name, dims in probe.items()],
+        probe=[*arrays, StaticArray("probe/train", ("seed", "sample"), train)],
         attrs=attrs,
         level=level,
         binning=binning,
@@ -269,6 +273,7 @@ def _stored_job(writer: RunWriter, epochs: int | None, device: str) -> Job:
         probe["p_x"],
         probe["p_y_given_x"],
         probe["x_id"],
+        population=attrs.get("probe") == "population",
         name=attrs["task"],
         params=attrs["task_params"],
     )

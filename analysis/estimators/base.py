@@ -179,21 +179,17 @@ class Estimator:
         ParameterError
             If one does not exist or lies outside its range.
         """
-        declared = {parameter.name: parameter for parameter in self.parameters}
-        return {name: self._known(name, declared).check(value) for name, value in params.items()}
+        return {name: self.parameter(name).check(value) for name, value in params.items()}
 
-    def parse(self, params: Mapping[str, str]) -> dict[str, Any]:
-        """Read parameters as the command line writes them.
+    def parameter(self, name: str) -> Parameter:
+        """Find a parameter by name.
 
         Raises
         ------
         ParameterError
-            If one does not exist or lies outside its range.
+            If there is none of that name.
         """
         declared = {parameter.name: parameter for parameter in self.parameters}
-        return {name: self._known(name, declared).parse(text) for name, text in params.items()}
-
-    def _known(self, name: str, declared: Mapping[str, Parameter]) -> Parameter:
         if name not in declared:
             raise ParameterError(
                 f"estimator {self.name!r} has no parameter {name!r}; it has {', '.join(declared) or 'none'}"

@@ -3,8 +3,11 @@
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass
 from math import inf, isfinite
+from numbers import Real
 from operator import index
 from typing import Any
+
+import numpy as np
 
 from ipstore.errors import ParameterError
 
@@ -56,6 +59,29 @@ class Parameter(ABC):
             return self._accept(value)
         except (TypeError, ValueError):
             raise ParameterError(f"{self.name} must be {self.allowed} but got {value!r}") from None
+
+    def grid(self, value: Any) -> list[Any] | None:
+        """Give the values of a grid, each as `check` has it, or None if `value` is a single one.
+
+        Parameters
+        ----------
+        value : object
+            A list, a range or an array is a grid.
+
+        Raises
+        ------
+        ParameterError
+            If a value of the grid is not allowed or stands in it twice, or if there is none.
+        """
+        if not self._is_grid(value):
+            return None
+        values = [self.check(each) for each in value]
+        if not values or any(each in values[:place] for place, each in enumerate(values)):
+            raise ParameterError(f"a grid of {self.name} needs one value or more, each once, but got {list(value)}")
+        return values
+
+    def _is_grid(self, value: Any) -> bool:
+        return isinstance(value, list | range | np.ndarray)
 
     def parse(self, text: str) -> Any:
         """Give the value that the command line writes as `text`.
@@ -157,6 +183,10 @@ class Interval(Parameter):
         if not (low < high and isfinite(high - low)):
             raise ValueError
         return low, high
+
+    def _is_grid(self, value: Any) -> bool:
+        pair = super()._is_grid(value) and len(value) == 2 and all(isinstance(end, Real) for end in value)
+        return super()._is_grid(value) and not pair
 
     def _read(self, text: str) -> Any:
         low, dots, high = text.partition("..")

@@ -1,7 +1,9 @@
 """The information plane of a run: labels, laziness, chunks, memory, stored codes, and the accessor."""
 
 import pickle
+import sys
 import tracemalloc
+from types import SimpleNamespace
 from typing import Any
 
 import dask
@@ -50,7 +52,8 @@ def as_run(
         layer: (("epoch", "seed", "sample", f"{layer}_unit"), value, attrs or {}) for layer, value in values.items()
     }
     epochs, seeds = next(iter(values.values())).shape[:2]
-    root = xr.Dataset(coords={"epoch": np.arange(epochs) * 10, "seed": np.arange(seeds) + 5}, attrs={"level": level})
+    attrs_of_run = {"level": level, "probe": "population"}
+    root = xr.Dataset(coords={"epoch": np.arange(epochs) * 10, "seed": np.arange(seeds) + 5}, attrs=attrs_of_run)
     return xr.DataTree.from_dict(
         {"/": root, "/probe": probe, "/activations": xr.Dataset(stored, attrs={"layers": list(values)})},
         name="rule-tanh",
@@ -92,13 +95,17 @@ def test_says_where_it_comes_from(values: dict[str, NDArray[np.float32]]) -> Non
         "estimator_kind": "exact",
         "parameters": {"bins": 30, "range": "layer", "width": None, "rule": "equal"},
         "units": "bits",
+        "probe": "population",
         "labels": "hard",
         "I_XY": pytest.approx(1.0),
         "H_X": pytest.approx(6.0),
         "H_Y": pytest.approx(1.0),
         "source_run": "rule-tanh",
+        "every": 1,
+        "split": "all",
+        "target": "labels",
     }
-    assert plane["I_XT"].attrs == {"long_name": "I(X;T)", "units": "bits"}
+    assert plane["I_XT"].attrs == {"long_name": "I(X;T)", "units": "bits", "kind": "exact"}
     assert plane["n_cells"].attrs["units"] == "1"
     soft = as_run(values)
     rows = soft["probe"]["p_y_given_x"].to_numpy()
@@ -260,12 +267,13 @@ def test_codes_and_an_estimator_that_needs_activations(
         return {"I_TY": t.mean(axis=(-2, -1), dtype=np.float64)}
 
     mean = Estimator("mean", 1, "lower", "a mean", "none", kernel, quantities=(I_TY,))
-    monkeypatch.setattr("ipstore.analysis.plane.get", lambda name: mean)
-    plane = information_plane(as_run(values), "mean")
+    monkeypatch.setitem(sys.modules, "mean_package", SimpleNamespace(mean=mean))  # type: ignore[arg-type]
+    name = "mean_package:mean"
+    plane = information_plane(as_run(values), name)
     assert list(plane.data_vars) == ["I_TY"]
     np.testing.assert_allclose(plane["I_TY"].sel(layer="deep"), values["deep"].mean(axis=(2, 3)), rtol=1e-5)
-    with pytest.raises(ActivationError, match="'mean' needs activations but layer 'deep' stores codes"):
-        information_plane(as_run(stored_codes(values, Binning()), attrs={"binning": Binning().to_attrs()}), "mean")
+    with pytest.raises(ActivationError, match="'mean_package:mean' needs activations but layer 'deep' stores codes"):
+        information_plane(as_run(stored_codes(values, Binning()), attrs={"binning": Binning().to_attrs()}), name)
 
 
 def test_what_is_no_run_with_activations(values: dict[str, NDArray[np.float32]]) -> None:

@@ -1,15 +1,28 @@
 """An analysis is kept in its run, done once, and continued as the run grows."""
 
+import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
+from numpy.typing import NDArray
 
 import ipstore
 from ipstore.analysis import analyze, information_plane
-from ipstore.errors import CorruptionError, ParameterError, RunLockedError, UnknownNameError
+from ipstore.analysis.estimators import Estimator, Number
+from ipstore.analysis.stored import NonFiniteWarning, Outcome, analyze_all
+from ipstore.errors import (
+    ActivationError,
+    CorruptionError,
+    EstimatorError,
+    ParameterError,
+    RunLockedError,
+    UnknownNameError,
+)
 from ipstore.writer import RunWriter
 from tests.store.synthetic import make_plan, write_epochs, write_run
 
@@ -146,7 +159,144 @@ def test_nan_activations_are_nan_and_the_rest_stands(tmp_path: Path) -> None:
     writer.write(block)
     writer.finish("finished")
     writer.close()
-    plane = analyze(tmp_path, "run").compute()
+    message = (
+        "run 'run': NaN or infinite activations in layer 'layer1' at epoch 2, seed 10 (and 1 more cells): binned has "
+        "no estimate there; all other cells are stored"
+    )
+    with pytest.warns(NonFiniteWarning, match=f"^{re.escape(message)}$"):
+        plane = analyze(tmp_path, "run").compute()
     lost = plane["I_XT"].isnull()
     assert lost.sel(layer="layer1").values.tolist() == [[False] * 3, [False] * 3] + [[False, True, False]] * 2
     assert not lost.sel(layer="output").any()
+
+
+# Several estimators at once ---------------------------------------------------
+
+
+def kernel(
+    t: NDArray[Any], p_y_given_x: NDArray[np.float64], *, x_id: Any = None, p_x: Any = None, at: float = 1e9
+) -> dict[str, NDArray[np.float64]]:
+    """The mean code; fails on cells whose mean is `at`."""
+    mean = t.mean(axis=(-2, -1), dtype=np.float64)
+    if (mean == at).any():
+        raise ZeroDivisionError("nothing left to divide by")
+    return {"I_XT": mean, "I_TY": mean / 2}
+
+
+@pytest.fixture
+def mean(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Somebody's own estimator, by the name under which it can be asked for."""
+    estimator = Estimator(
+        "mean",
+        1,
+        "estimate",
+        "a mean",
+        "nowhere",
+        kernel,
+        parameters=(Number("at", "where it fails"),),
+        read_codes=lambda binning, given: (given, None),
+    )
+    monkeypatch.setitem(sys.modules, "mean_package", SimpleNamespace(mean=estimator))
+    return "mean_package:mean"
+
+
+def equal(outcome: Outcome, plane: xr.Dataset) -> None:
+    assert outcome.error is None
+    assert outcome.result is not None
+    xr.testing.assert_equal(outcome.result.compute(), plane.compute())
+
+
+def test_several_are_what_each_is_alone(run: Path, mean: str) -> None:
+    tree = ipstore.open(run)
+    outcomes = analyze_all(run.parent, run.name, ["binned", "binned:bins=10", (mean, {})], layers=["output"])
+    for outcome, (name, params) in zip(outcomes, [("binned", {}), ("binned", {"bins": 10}), (mean, {})], strict=True):
+        equal(outcome, information_plane(tree, name, layers=["output"], **params))
+    assert [outcome.estimator for outcome in outcomes] == ["binned", "binned", mean]
+    assert len(ipstore.open(run)["results"].children) == 3
+
+
+def test_they_read_every_chunk_once(run: Path, mean: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[str] = []
+
+    def counted(batch: Any) -> None:
+        reads.extend(str(chunk[0]) for chunk in batch if "/activations/" in str(chunk[0]))
+
+    for module in ("pipeline", "zarrs_pipeline"):  # both call it before they read
+        monkeypatch.setattr(f"ipstore.{module}.require_files", counted)
+    analyze_all(run.parent, run.name, ["binned"])
+    once = sorted(reads)
+    reads.clear()
+    analyze_all(run.parent, run.name, ["binned", "binned:bins=10,15", (mean, {})], again=True)
+    assert once
+    assert sorted(reads) == once
+
+
+def test_a_grid_is_a_dimension_and_each_point_a_result(run: Path) -> None:
+    grid = analyze(run.parent, run.name, bins=[10, 30])
+    assert grid["I_XT"].dims == ("bins", "epoch", "seed", "layer")
+    assert grid["bins"].values.tolist() == [10, 30]
+    assert grid.attrs["parameters"]["bins"] == [10, 30]
+    assert len(ipstore.open(run)["results"].children) == 2
+    for bins in (10, 30):
+        xr.testing.assert_equal(
+            grid.sel(bins=bins, drop=True).compute(), analyze(run.parent, run.name, bins=bins).compute()
+        )
+    assert len(ipstore.open(run)["results"].children) == 2
+    lazy = information_plane(ipstore.open(run), bins=[10, 30])
+    xr.testing.assert_equal(grid.compute(), lazy.compute())
+    assert lazy.attrs["parameters"] == grid.attrs["parameters"]
+    with pytest.raises(ParameterError, match="several results, so it cannot have the one name 'mine'"):
+        analyze(run.parent, run.name, bins=[10, 30], name="mine")
+
+
+def test_one_that_fails_does_not_stop_the_others(run: Path, mean: str) -> None:
+    means = analyze(run.parent, run.name, mean)["I_XT"]
+    at = float(means[-1, 0, 0])  # fails in the last slab
+    broken, whole, refused = analyze_all(run.parent, run.name, [(mean, {"at": at}), "binned", "binned:bins=7"])
+    assert isinstance(broken.error, EstimatorError)
+    told = r"estimator 'mean_package:mean' failed on layer '(layer1|output)': ZeroDivisionError: nothing left to divide"
+    assert re.match(told, str(broken.error))
+    equal(whole, information_plane(ipstore.open(run)))
+    assert isinstance(refused.error, ParameterError)
+    assert "cannot answer bins=7" in str(refused.error)
+    nodes = ipstore.open(run)["results"].children.values()
+    (kept,) = [node["I_XT"] for node in nodes if node.attrs["parameters"].get("at") == at]
+    stored = kept.notnull().all(["seed", "layer"]).compute()
+    assert 0 < stored.sum() < 75
+    xr.testing.assert_equal(kept[stored].compute(), means[stored].compute())
+    with pytest.raises(EstimatorError, match="nothing left"):
+        analyze(run.parent, run.name, mean, at=at)
+    with pytest.raises(UnknownNameError, match="no estimator 'bined'"):
+        analyze_all(run.parent, run.name, ["binned", "bined"])
+
+
+def test_those_that_are_less_far_catch_up(run: Path) -> None:
+    analyze(run.parent, run.name)
+    told: list[int] = []
+    outcomes = analyze_all(
+        run.parent, run.name, ["binned", "binned:bins=10"], on_progress=lambda done, total: told.append(done)
+    )
+    assert told[0] == 0
+    assert told[-1] == 75
+    equal(outcomes[1], information_plane(ipstore.open(run), bins=10))
+
+
+def test_every_so_many_epochs_also_of_a_run_that_grows(run: Path) -> None:
+    thin = analyze(run.parent, run.name, every=20)
+    assert thin["epoch"].values.tolist() == [0, 20, 40, 60]
+    writer = RunWriter.resume(run.parent, "run")
+    write_epochs(writer, make_plan("codes", shard=8), 90)
+    writer.finish("finished")
+    writer.close()
+    grown = analyze(run.parent, run.name, every=20)
+    assert grown.attrs["name"] == thin.attrs["name"]
+    assert grown["epoch"].values.tolist() == [0, 20, 40, 60, 80]
+    whole = information_plane(ipstore.open(run))
+    xr.testing.assert_equal(grown.compute(), whole.sel(epoch=grown["epoch"]).compute())
+
+
+def test_what_the_codes_cannot_answer(run: Path) -> None:
+    with pytest.raises(ActivationError, match="target 'output' cannot be told"):
+        analyze(run.parent, run.name, target="output")
+    with pytest.raises(ParameterError, match="does not say on which samples"):
+        analyze(run.parent, run.name, split="train")

@@ -13,7 +13,7 @@ EPOCHS = [0, 1, 10, 100]
 
 def make_plane(I_XT: ArrayLike, I_TY: ArrayLike | None = None) -> xr.Dataset:
     """A plane of two layers; both arrays are (epoch, seed, layer)."""
-    x = np.asarray(I_XT, float)
+    x = np.array(I_XT, float)
     y = x / 10 if I_TY is None else np.asarray(I_TY, float)
     dims = ("epoch", "seed", "layer")
     coords = {"epoch": EPOCHS[: len(x)], "seed": [3, 5, 8][: x.shape[1]], "layer": ["layer1", "output"]}
@@ -42,6 +42,9 @@ def test_numbers_by_hand() -> None:
     assert found["end_I_XT_sd"].values.tolist() == [1, 1]
     np.testing.assert_allclose(found["end_I_TY"], [0.4, 0.8], rtol=1e-15)
     np.testing.assert_allclose(found["end_I_TY_sd"], [0.2, 0.2], rtol=1e-15)
+    seeds_at_the_end = X[-1, :, 0]
+    low, high = (found[f"end_I_XT_{end}"].sel(layer="layer1").item() for end in ("low", "high"))
+    assert min(seeds_at_the_end) <= low < 2 < high <= max(seeds_at_the_end)
     assert found.attrs["seeds"] == 3
     units = {name: array.attrs["units"] for name, array in found.data_vars.items()}
     assert units.pop("peak_epoch") == "1"
@@ -71,10 +74,26 @@ def test_without_a_whole_seed_every_number_is_nan() -> None:
     assert all(array.isnull().all() for array in found.data_vars.values())
 
 
-def test_a_single_seed_has_no_standard_deviation() -> None:
+def test_a_single_seed_has_no_spread() -> None:
     found = summary(make_plane(X[:, :1]))
     assert found["end_I_XT"].values.tolist() == [1, 3]
-    assert found["end_I_XT_sd"].isnull().all()
+    for name in ("sd", "low", "high"):
+        assert found[f"end_I_XT_{name}"].isnull().all()
+
+
+def test_a_plane_of_one_quantity() -> None:
+    found, whole = summary(make_plane(X).drop_vars("I_XT")), summary(make_plane(X))
+    assert set(found) == {"end_I_TY", "end_I_TY_sd", "end_I_TY_low", "end_I_TY_high"}
+    xr.testing.assert_identical(found, whole[list(found)])
+
+
+def test_a_grid_of_parameters() -> None:
+    planes = [make_plane(X), make_plane(X / 2)]
+    planes[1]["I_XT"][0, 0, 0] = np.nan  # a seed that is left out at one point is left out at all
+    found = summary(xr.concat(planes, dim=xr.Variable("bins", [30, 10])))
+    assert found["end_I_XT"].dims == ("bins", "layer")
+    assert found.attrs["seeds"] == 2
+    xr.testing.assert_allclose(found.sel(bins=30, drop=True), summary(make_plane(X[:, 1:])))
 
 
 def test_lazy_and_transposed_planes_give_the_same() -> None:
@@ -84,8 +103,8 @@ def test_lazy_and_transposed_planes_give_the_same() -> None:
 
 @pytest.mark.parametrize(
     "plane",
-    [make_plane(X).drop_vars("I_TY"), make_plane(X).mean("seed"), make_plane(X).isel(epoch=slice(0, 0))],
+    [make_plane(X).drop_vars(["I_XT", "I_TY"]), make_plane(X).mean("seed"), make_plane(X).isel(epoch=slice(0, 0))],
 )
 def test_what_is_no_plane_is_refused(plane: xr.Dataset) -> None:
-    with pytest.raises(ParameterError, match="I_XT and I_TY over epoch, seed and layer"):
+    with pytest.raises(ParameterError, match="I_XT or I_TY over epoch, seed and layer"):
         summary(plane)

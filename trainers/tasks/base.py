@@ -38,6 +38,9 @@ class Task:
         Probability of each class at each sample.
     x_id : (sample,) int64
         Identity of the input: equal ids for equal inputs.
+    population : bool
+        Whether these are all the inputs there are, so that what is counted over them is exact; if not, they were
+        drawn from more, and estimates are corrected for that.
     name : str
         The name under which `load` found it.
     params : mapping
@@ -54,6 +57,7 @@ class Task:
     p_x: NDArray[np.float64]
     p_y_given_x: NDArray[np.float64]
     x_id: NDArray[np.int64]
+    population: bool = False
     name: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
 

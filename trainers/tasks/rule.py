@@ -90,7 +90,7 @@ def rule(information: float | None = None, signed: bool = False) -> Task:
     p_x = np.full(4096, 1 / 4096)
     p_y_given_x = _soften(np.inf if information is None else _solve_gamma(information, p_x, margin), margin)
     x = 2 * bits - 1 if signed else bits
-    return Task(x=x.astype(np.float32), p_x=p_x, p_y_given_x=p_y_given_x, x_id=np.arange(4096))
+    return Task(x=x.astype(np.float32), p_x=p_x, p_y_given_x=p_y_given_x, x_id=np.arange(4096), population=True)
 
 
 def _soften(gamma: float, margin: NDArray[np.float64]) -> NDArray[np.float64]:

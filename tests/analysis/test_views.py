@@ -1,0 +1,231 @@
+"""Which samples count, what Y is, which epochs, and several questions at once: against the estimator on arrays."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from numpy.typing import NDArray
+
+from ipstore.analysis import estimators, information_plane, information_planes
+from ipstore.analysis.questions import expand, stack
+from ipstore.errors import ActivationError, ParameterError
+
+EPOCHS, SEEDS, SAMPLES = 5, 3, 48
+LAYERS = {"layer1": 4, "output": 3}
+
+
+def make_run(**changes: Any) -> xr.DataTree:
+    """A run whose networks were trained on two thirds of a sample with repeated inputs and unequal weights."""
+    rng = np.random.default_rng(3)
+    weights = rng.uniform(1, 2, SAMPLES)
+    given = {
+        "p_x": weights / weights.sum(),
+        "x_id": np.arange(SAMPLES) // 2,
+        "p_y_given_x": np.repeat(rng.dirichlet([1, 1, 1], SAMPLES // 2), 2, axis=0),
+        "train": np.stack([rng.permutation(SAMPLES) < SAMPLES * 2 // 3 for _ in range(SEEDS)]),
+    }
+    given |= changes
+    dims = {"p_x": ("sample",), "x_id": ("sample",), "p_y_given_x": ("sample", "class"), "train": ("seed", "sample")}
+    stored = {
+        layer: (
+            ("epoch", "seed", "sample", f"{layer}_unit"),
+            np.tanh(rng.normal(0, 1, (EPOCHS, SEEDS, SAMPLES, units))).astype(np.float32),
+        )
+        for layer, units in LAYERS.items()
+    }
+    root = xr.Dataset(
+        coords={"epoch": [0, 1, 2, 4, 8], "seed": [7, 8, 9]}, attrs={"level": "full", "probe": "population"}
+    )
+    probe = xr.Dataset({name: (dims[name], values) for name, values in given.items() if values is not None})
+    activations = xr.Dataset(stored, attrs={"layers": list(LAYERS)}).chunk(epoch=2, seed=1)
+    return xr.DataTree.from_dict({"/": root, "/probe": probe, "/activations": activations}, name="mine")
+
+
+@pytest.fixture(scope="module")
+def run() -> xr.DataTree:
+    return make_run()
+
+
+def arrays(run: xr.DataTree, seed: int, keep: NDArray[np.bool_]) -> dict[str, Any]:
+    """Arguments of `estimate` beside the activations, for the samples that are kept."""
+    probe = run["probe"].dataset.sel(seed=seed)
+    p_x = probe["p_x"].to_numpy()[keep]
+    return {
+        "p_y_given_x": probe["p_y_given_x"].to_numpy()[keep],
+        "x_id": probe["x_id"].to_numpy()[keep],
+        "p_x": p_x / p_x.sum(),
+    }
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_split_is_the_estimate_on_those_samples(run: xr.DataTree, split: str) -> None:
+    plane = information_plane(run, split=split, bins=5)  # type: ignore[arg-type]
+    assert plane.attrs["split"] == split
+    assert plane["I_XT"].chunks is not None
+    h_x = []
+    for seed in (7, 8, 9):
+        train = run["probe"].dataset["train"].sel(seed=seed).to_numpy()
+        keep = train if split == "train" else ~train
+        given = arrays(run, seed, keep)
+        h_x.append(estimators.base.Probe.of(**given).H_X)
+        for layer in LAYERS:
+            t = run["activations"].dataset[layer].sel(seed=seed).to_numpy()[:, keep]
+            expected = estimators.estimate("binned", t, **given, bins=5)
+            for name in ("I_XT", "I_TY", "n_cells"):
+                np.testing.assert_allclose(plane[name].sel(seed=seed, layer=layer), expected[name], atol=1e-12)
+    assert plane.attrs["H_X"] == pytest.approx(np.mean(h_x))
+
+
+def test_all_is_neither_part(run: xr.DataTree) -> None:
+    whole, train = information_plane(run, bins=5).compute(), information_plane(run, bins=5, split="train").compute()
+    assert (whole["n_cells"] > train["n_cells"]).all()
+
+
+@pytest.mark.parametrize(
+    ("train", "options", "message"),
+    [
+        (None, {"split": "train"}, "does not say on which samples its networks were trained"),
+        (np.ones((SEEDS, SAMPLES), bool), {"split": "test"}, "no samples of split 'test': it trained on all"),
+        (None, {"split": "validation"}, "split must be one of 'all', 'train', 'test' but got 'validation'"),
+        (None, {"target": "input"}, "target must be one of 'labels', 'output' but got 'input'"),
+        (None, {"every": 0}, "every must be a number of epochs, 1 or more, but got 0"),
+    ],
+)
+def test_views_that_are_refused(train: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        information_plane(make_run(train=train), **options)
+
+
+def test_a_part_of_one_class_is_refused() -> None:
+    labels = np.eye(2)[(np.arange(SAMPLES) == 0).astype(int)]
+    train = np.ones((SEEDS, SAMPLES), bool)
+    train[:, 0] = False
+    with pytest.raises(ParameterError, match="the labels hold one class only"):
+        information_plane(make_run(p_y_given_x=labels, train=train, x_id=None), split="train")
+
+
+def test_the_networks_own_answer_as_Y(run: xr.DataTree) -> None:
+    found = information_plane(run, target="output", bins=4).compute()
+    assert {"I_TY", "H_Y"} <= set(found) <= {"I_TY", "H_Y", "I_TY_se"}
+    assert found.attrs["labels"] == "output"
+    assert "I_XY" not in found.attrs
+    probe = arrays(run, 7, np.ones(SAMPLES, bool))
+    for layer in LAYERS:
+        for epoch in run["epoch"].to_numpy():
+            for seed in (7, 8, 9):
+                cells = {
+                    name: a.sel(epoch=epoch, seed=seed).to_numpy() for name, a in run["activations"].data_vars.items()
+                }
+                answers = np.eye(3)[cells["output"].argmax(axis=1)]
+                expected = estimators.estimate("binned", cells[layer], **{**probe, "p_y_given_x": answers}, bins=4)
+                at = found.sel(epoch=epoch, seed=seed, layer=layer)
+                assert at["I_TY"] == pytest.approx(expected["I_TY"], abs=1e-12)
+                assert at["H_Y"] == pytest.approx(estimators.base.Probe.of(**{**probe, "p_y_given_x": answers}).H_Y)
+
+
+def test_what_a_fine_binning_of_the_output_keeps_is_everything(run: xr.DataTree) -> None:
+    fine = information_plane(run, target="output", layers=["output"], width=1e-6).compute()
+    np.testing.assert_allclose(fine["I_TY"], fine["H_Y"], atol=1e-12)
+    coarse = information_plane(run, target="output", layers=["output"], bins=2).compute()
+    assert (coarse["I_TY"] < coarse["H_Y"] - 0.1).all()
+
+
+def test_a_network_that_always_answers_the_same() -> None:
+    run = make_run()
+    output = run["activations"].dataset["output"].copy()
+    output[1, 2, :, 1] = 5.0
+    run["activations"] = run["activations"].dataset.assign(output=output)
+    found = information_plane(run, target="output").compute()
+    assert (found["I_TY"][1, 2] == 0).all()
+    assert (found["H_Y"][1, 2] == 0).all()
+    assert (found["H_Y"] > 0).sum() == found["H_Y"].size - len(LAYERS)
+
+
+def test_the_answer_under_a_split(run: xr.DataTree) -> None:
+    found = information_plane(run, target="output", split="test", bins=4, layers=["layer1"]).compute()
+    keep = ~run["probe"].dataset["train"].sel(seed=8).to_numpy()
+    cells = {name: a.sel(epoch=4, seed=8).to_numpy()[keep] for name, a in run["activations"].data_vars.items()}
+    given = arrays(run, 8, keep) | {"p_y_given_x": np.eye(3)[cells["output"].argmax(axis=1)]}
+    expected = estimators.estimate("binned", cells["layer1"], **given, bins=4)["I_TY"]
+    assert found["I_TY"].sel(epoch=4, seed=8).item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_answer_of_one_unit_cannot_be_told() -> None:
+    run = make_run()
+    run["activations"] = run["activations"].dataset.isel(output_unit=[0])
+    with pytest.raises(ParameterError, match="layer 'output' has one unit"):
+        information_plane(run, target="output")
+    codes = run["activations"].dataset.astype(np.uint8)
+    run["activations"] = codes
+    with pytest.raises(ActivationError, match="target 'output' cannot be told"):
+        information_plane(run, target="output")
+
+
+def test_every_so_many_epochs(run: xr.DataTree) -> None:
+    some = information_plane(run, every=4)
+    assert some["epoch"].values.tolist() == [0, 4, 8]
+    xr.testing.assert_equal(some.compute(), information_plane(run).sel(epoch=[0, 4, 8]).compute())
+    without_the_first = make_run()
+    without_the_first.coords["epoch"] = [1, 2, 3, 5, 7]
+    with pytest.raises(ParameterError, match=r"no stored epoch of the run 'mine' is a multiple of every=10; the last"):
+        information_plane(without_the_first, every=10)
+
+
+def test_a_grid_is_a_leading_dimension(run: xr.DataTree) -> None:
+    grid = information_plane(run, bins=[4, 9], range=[(-1, 1), "layer"])
+    assert grid["I_XT"].dims == ("bins", "range", "epoch", "seed", "layer")
+    assert grid["bins"].values.tolist() == [4, 9]
+    assert grid["range"].values.tolist() == ["-1..1", "layer"]
+    assert grid.attrs["parameters"] == {
+        **information_plane(run).attrs["parameters"],
+        "bins": [4, 9],
+        "range": [[-1.0, 1.0], "layer"],
+    }
+    one = information_plane(run, bins=9, range="layer")
+    xr.testing.assert_equal(grid.sel(bins=9, range="layer", drop=True).compute(), one.compute())
+    assert "bins" not in information_plane(run, range=[-1, 1]).dims  # two numbers are an interval
+
+
+def test_grids_by_any_sequence(run: xr.DataTree) -> None:
+    assert information_plane(run, bins=range(5, 20, 5))["bins"].values.tolist() == [5, 10, 15]
+    assert information_plane(run, bins=np.array([5, 7]))["bins"].values.tolist() == [5, 7]
+    with pytest.raises(ParameterError, match="a grid of bins needs one value or more, each once"):
+        information_plane(run, bins=[5, 5])
+    with pytest.raises(ParameterError, match=r"bins must be an integer in \[1, 65535\] but got 0"):
+        information_plane(run, bins=[5, 0])
+    grid, questions = expand("binned", {"bins": [5, 7]})
+    with pytest.raises(ParameterError, match="one plane for each point, but got 1"):
+        stack(grid, [information_plane(run)])
+    assert [question.params for question in questions] == [{"bins": 5}, {"bins": 7}]
+
+
+def test_several_estimators_in_one_call(run: xr.DataTree) -> None:
+    planes = information_planes(run, ["binned:bins=4,9", ("binned", {"width": 0.1})], layers=["output"])
+    xr.testing.assert_equal(planes[0].compute(), information_plane(run, bins=[4, 9], layers=["output"]).compute())
+    xr.testing.assert_equal(planes[1].compute(), information_plane(run, width=0.1, layers=["output"]).compute())
+
+
+def test_kernels_asked_twice_are_computed_once(run: xr.DataTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    calls = []
+
+    def kernel(t: NDArray[Any], p_y_given_x: Any, *, x_id: Any = None, p_x: Any = None) -> dict[str, Any]:
+        calls.append(t.shape)
+        low = t.mean(axis=(-2, -1), dtype=np.float64)
+        return {"least": low, "most": low + 1}
+
+    shared = {"version": 1, "summary": "s", "reference": "r", "kernel": kernel, "quantities": (estimators.I_TY,)}
+    module = SimpleNamespace(
+        low=estimators.Estimator(name="low", kind="lower", kernel_names={"I_TY": "least"}, **shared),
+        high=estimators.Estimator(name="high", kind="upper", kernel_names={"I_TY": "most"}, **shared),
+    )
+    monkeypatch.setitem(__import__("sys").modules, "pair", module)
+    small = run.isel(epoch=[0])
+    low, high = information_planes(small, ["pair:low", "pair:high"], layers=["output"])
+    calls.clear()  # planning may try a kernel on nothing
+    whole = xr.merge([low["I_TY"].rename("low"), high["I_TY"].rename("high")], combine_attrs="drop").compute()
+    np.testing.assert_allclose(whole["high"] - whole["low"], 1)
+    assert (low["I_TY"].attrs["kind"], high["I_TY"].attrs["kind"]) == ("lower", "upper")
+    assert len(calls) == 1
