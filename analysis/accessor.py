@@ -39,6 +39,8 @@ class LayersAccessor:
         p_y_given_x: ArrayLike,
         x_id: ArrayLike | None = None,
         p_x: ArrayLike | None = None,
+        *,
+        population: bool = True,
         **params: Any,
     ) -> xr.Dataset:
         """Estimate the information of every layer.
@@ -51,7 +53,7 @@ class LayersAccessor:
             Each quantity of the estimator (..., layer), lazy; NaN where it cannot take the activations.
         """
         layers = {str(name): array for name, array in self._layers.data_vars.items()}
-        return _estimate(layers, estimator, Probe.of(p_y_given_x, x_id, p_x), params)
+        return _estimate(layers, estimator, Probe.of(p_y_given_x, x_id, p_x, population=population), params)
 
 
 @xr.register_dataarray_accessor("ip")  # type: ignore[no-untyped-call]  # xarray does not type it
@@ -67,6 +69,8 @@ class ActivationAccessor:
         p_y_given_x: ArrayLike,
         x_id: ArrayLike | None = None,
         p_x: ArrayLike | None = None,
+        *,
+        population: bool = True,
         **params: Any,
     ) -> xr.Dataset:
         """Estimate the information of this layer.
@@ -79,7 +83,9 @@ class ActivationAccessor:
             Each quantity of the estimator (...), lazy; NaN where it cannot take the activations.
         """
         layer = {str(self._activations.name): self._activations}
-        return _estimate(layer, estimator, Probe.of(p_y_given_x, x_id, p_x), params).isel(layer=0, drop=True)
+        return _estimate(layer, estimator, Probe.of(p_y_given_x, x_id, p_x, population=population), params).isel(
+            layer=0, drop=True
+        )
 
 
 def _estimate(

@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ipstore.analysis.estimators.base import COVERAGE, I_TY, I_TY_SE, Estimator, Quantity
+from ipstore.analysis.estimators.base import I_TY, I_TY_SE, Estimator, Quantity
+from ipstore.analysis.estimators.registry import require
 from ipstore.analysis.probe import Probe
 from ipstore.analysis.questions import Question
 from ipstore.binning import Binning
@@ -85,13 +86,17 @@ class _Task:
         return self.estimator.compute(t if self.table is None else self.table[t], probe, self.params)
 
 
-def information(subject: Subject, questions: Sequence[Question]) -> list[xr.Dataset]:
+def information(
+    subject: Subject, questions: Sequence[Question], quantities: Sequence[str] | None = None
+) -> list[xr.Dataset]:
     """Answer some questions about some layers, lazily; when computed, activations are read once for all of them.
 
     Parameters
     ----------
     subject : Subject
     questions : sequence of Question
+    quantities : sequence of str, optional
+        By default all that the estimators give.
 
     Returns
     -------
@@ -103,7 +108,9 @@ def information(subject: Subject, questions: Sequence[Question]) -> list[xr.Data
     ------
     UnknownNameError, ParameterError, ActivationError
     """
-    planned = [[_plan(question, name, subject) for question in questions] for name in subject.activations]
+    for question in questions:
+        require(question.name, quantities or ())
+    planned = [[_plan(question, name, subject, quantities) for question in questions] for name in subject.activations]
     by_layer = [
         _of_layer(name, array, subject, tasks)
         for (name, array), tasks in zip(subject.activations.items(), planned, strict=True)
@@ -114,8 +121,10 @@ def information(subject: Subject, questions: Sequence[Question]) -> list[xr.Data
     ]
 
 
-def _plan(question: Question, layer: str, subject: Subject) -> _Task:
+def _plan(question: Question, layer: str, subject: Subject, quantities: Sequence[str] | None) -> _Task:
     estimator, array, probe = question.estimator, subject.activations[layer], subject.probe
+    if subject.predicted is not None:  # an answer is a hard label, whatever those of the task are
+        probe = _part(probe, np.ones(len(probe.p_y_given_x), np.bool_), probe.p_y_given_x.argmax(axis=1))
     if array.dtype.kind != "u":
         params, table = estimator.resolve(question.params, probe), None
     elif estimator.read_codes is None:
@@ -129,13 +138,13 @@ def _plan(question: Question, layer: str, subject: Subject) -> _Task:
         binning = Binning.from_attrs(array.attrs["binning"])
         wanted, table = estimator.read_codes(binning, estimator.check(question.params))
         params = estimator.resolve(wanted, probe)
-    given = estimator.quantities
+    given = tuple(each for each in estimator.quantities if quantities is None or each.name in quantities)
     if subject.predicted is not None:
         given = tuple(each for each in given if each.name in (I_TY.name, I_TY_SE.name))
         if not given:
             raise ParameterError(f"estimator {question.name!r} does not give I_TY, which target 'output' asks for")
     elif probe.population:
-        given = tuple(each for each in given if each.name != COVERAGE.name)  # nothing is left to be seen
+        given = tuple(each for each in given if not each.of_samples)
     return _Task(question.name, estimator, params, table, given)
 
 
@@ -155,7 +164,7 @@ def _with_attributes(plane: xr.Dataset, subject: Subject, tasks: Sequence[_Task]
         quantity = known[str(name)]
         array.attrs = {"long_name": quantity.long_name, "units": quantity.units}
         if quantity.units == "bits":
-            array.attrs["kind"] = quantity.kind or task.estimator.kind
+            array.attrs["kind"] = task.estimator.kind_of(quantity, task.params)
     attrs = {
         "estimator": task.name,
         "estimator_version": task.estimator.version,

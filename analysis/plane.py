@@ -33,12 +33,15 @@ class View:
         Only epochs that are multiples of this.
     split : {"all", "train", "test"}
     target : {"labels", "output"}
+    quantities : sequence of str, optional
+        By default all that an estimator gives.
     """
 
     layers: Sequence[str] | None = None
     every: int = 1
     split: Split = "all"
     target: Target = "labels"
+    quantities: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         for name, words in (("split", get_args(Split)), ("target", get_args(Target))):
@@ -53,7 +56,8 @@ class View:
 
     def planes(self, run: xr.DataTree, questions: Sequence[Question]) -> list[xr.Dataset]:
         """Answer some questions, lazily; see `information_plane`."""
-        planes = information(self._subject(run), questions)
+        subject = self._subject(run)
+        planes = information(subject, questions, self.quantities) if questions else []
         where = {"source_run": run.name or "", "every": int(self.every), "split": self.split, "target": self.target}
         return [plane.assign_attrs(where) for plane in planes]
 
@@ -136,6 +140,7 @@ def information_plane(
     every: int = 1,
     split: Split = "all",
     target: Target = "labels",
+    quantities: Sequence[str] | None = None,
     **params: Any,
 ) -> xr.Dataset:
     """Information of every layer on input and label, for every epoch and seed of a run.
@@ -160,6 +165,8 @@ def information_plane(
         What Y is. With "output" it is the class that the network itself gives (the largest output): the result
         is I(T;Y) of that and ``H_Y``, its entropy (epoch, seed, layer). The network computes that class from T, so
         what of ``H_Y`` is missing from ``I_TY`` is what an estimator (a binning, say) lost.
+    quantities : sequence of str, optional
+        Only these, such as ``["I_XT"]``; by default all that the estimator gives.
     **params
         Parameters of the estimator. A list is a grid, ``bins=[10, 30, 100]``, and makes a leading dimension of
         that name. On a run that stores codes of bins they default to the bins that were stored.
@@ -180,12 +187,12 @@ def information_plane(
     UnknownNameError
         If there is no such estimator or layer.
     ParameterError
-        If `run` is not a run or has no epoch yet, or a parameter is not allowed or cannot be answered from the
-        codes that are stored.
+        If `run` is not a run or has no epoch yet, a parameter is not allowed or cannot be answered from the codes
+        that are stored, or the estimator does not give a quantity; then it says why, and which ones do.
     ActivationError
         If the run stores no activations, or codes where the estimator needs activations.
     """
-    options = {"layers": layers, "every": every, "split": split, "target": target}
+    options = {"layers": layers, "every": every, "split": split, "target": target, "quantities": quantities}
     return information_planes(run, [(estimator, params)], **options)[0]
 
 
@@ -198,7 +205,7 @@ def information_planes(run: xr.DataTree, asks: Sequence[Ask], **options: Any) ->
     asks : sequence of str or (str, mapping)
         ``"binned:bins=10,30"``, as the command line writes it, or name and parameters.
     **options
-        ``layers``, ``every``, ``split`` and ``target`` of `information_plane`.
+        ``layers``, ``every``, ``split``, ``target`` and ``quantities`` of `information_plane`.
 
     Returns
     -------

@@ -176,6 +176,7 @@ def _analyze(
 ) -> list[Outcome]:
     folder = find_run(local_path(store), run)
     tree = open_published(folder)
+    view.planes(tree, [])  # refuses what no estimator could do anything about
     grids = [(named, *expand(named, params)) for named, params in map(read, asks)]
     if name is not None and any(grid for _, grid, _ in grids):
         raise ParameterError(f"a grid is stored as several results, so it cannot have the one name {name!r}")

@@ -57,7 +57,8 @@ def analyze(
 
     folder, runs = specs.choose_runs(store, run)
     asks = [parse(text) for text in estimator]
-    view = {"layers": layers.split(",") if layers else None, "every": every, "split": split, "target": target}
+    view: dict[str, Any] = {"every": every, "split": split, "target": target}
+    view["layers"] = layers.split(",") if layers else None
     documents: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
     for name in runs:
@@ -126,7 +127,8 @@ def _print(document: dict[str, Any]) -> None:
     about += "" if document["I_XY"] is None else f", I(X;Y) = {document['I_XY']:.4f} bits"
     about += "" if document["split"] == "all" else f", {document['split']} samples only"
     stored = f"; stored as {document['result']}" if document["result"] else ""
-    say(f"{document['run']}: {document['estimator']}, {pairs(document['parameters'])}")
+    several = {name: ",".join(dict.fromkeys(str(row[name]) for row in document["layers"])) for name in document["grid"]}
+    say(f"{document['run']}: {document['estimator']}, {pairs(document['parameters'] | several)}")
     say(f"{about}{stored}")
     say(f"in bits ({kinds}); mean over {seeds}, and its 95% interval")
     columns, cells = _columns(document)

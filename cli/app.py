@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command()(capture.capture)
 app.command()(analyze.analyze)
 app.command()(plot.plot)
+app.command()(plot.figures)
 app.command()(runs.runs)
 app.command()(runs.info)
 app.command()(runs.verify)

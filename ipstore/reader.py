@@ -6,6 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from ipstore.durable import Lease
@@ -63,12 +64,12 @@ def open_run(folder: Path) -> xr.DataTree:
     xarray.DataTree
     """
     tree = open_published(folder)
-    epochs = tree["epoch"]
+    epochs = tree["epoch"].to_numpy()
     results = {}
     for path in _published(folder / "results"):
-        result = open_published(path)
-        aligned = result["epoch"].equals(epochs)
-        results[path.name] = result if aligned else xr.DataTree(result.to_dataset().reindex(epoch=epochs.to_numpy()))
+        result = open_published(path).to_dataset()
+        stands_there = np.array_equal(result["epoch"], epochs)
+        results[path.name] = xr.DataTree(result if stands_there else result.reindex(epoch=epochs))
     if results:
         tree["results"] = xr.DataTree(children=results)
     return tree

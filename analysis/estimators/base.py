@@ -34,7 +34,20 @@ Kind = Literal["exact", "lower", "upper", "estimate"]
 RESERVED = frozenset(
     {
         *("epoch", "seed", "layer", "sample", "unit", "class"),
-        *("store", "run", "estimator", "layers", "every", "split", "target", "name", "again", "on_progress"),
+        *(
+            "store",
+            "run",
+            "estimator",
+            "layers",
+            "every",
+            "split",
+            "target",
+            "quantities",
+            "population",
+            "name",
+            "again",
+            "on_progress",
+        ),
     }
 )
 """Names that no parameter may have: dimensions, beside which a grid of parameters stands, and options of an
@@ -54,12 +67,15 @@ class Quantity:
     units : str
     kind : {"exact", "lower", "upper", "estimate"}, optional
         Where it differs from the kind of the estimator that gives it.
+    of_samples : bool
+        It says something only where the probe is a sample; of a population it is not reported.
     """
 
     name: str
     long_name: str
     units: str = "bits"
     kind: Kind | None = None
+    of_samples: bool = False
 
 
 I_XT = Quantity("I_XT", "I(X;T)")
@@ -68,7 +84,7 @@ I_XT_SE = Quantity("I_XT_se", "standard error of I(X;T)", kind="estimate")
 I_TY_SE = Quantity("I_TY_se", "standard error of I(T;Y)", kind="estimate")
 H_T = Quantity("H_T", "H(T)")
 N_CELLS = Quantity("n_cells", "distinct values of T", "1")
-COVERAGE = Quantity("coverage", "Good-Turing coverage of p(t)", "1", kind="estimate")
+COVERAGE = Quantity("coverage", "Good-Turing coverage of p(t)", "1", kind="estimate", of_samples=True)
 
 
 Kernel = Callable[..., Mapping[str, NDArray[np.float64]]]
@@ -181,6 +197,11 @@ class Estimator:
         """
         return {name: self.parameter(name).check(value) for name, value in params.items()}
 
+    def kind_of(self, quantity: Quantity, params: Mapping[str, Any]) -> Kind:
+        """Say what a quantity is under settled parameters: a count that is corrected is no longer exact."""
+        corrected = params.get("correction", "plugin") != "plugin"
+        return quantity.kind or ("estimate" if corrected else self.kind)
+
     def parameter(self, name: str) -> Parameter:
         """Find a parameter by name.
 
@@ -202,6 +223,8 @@ class Estimator:
         p_y_given_x: ArrayLike,
         x_id: ArrayLike | None = None,
         p_x: ArrayLike | None = None,
+        *,
+        population: bool = True,
         **params: Any,
     ) -> dict[str, NDArray[np.float64]]:
         """Estimate on arrays.
@@ -216,6 +239,8 @@ class Estimator:
             Equal entries mean equal inputs. By default every sample is an input of its own.
         p_x : (sample,), optional
             Weight of each sample, summing to one. By default they are equal.
+        population : bool, keyword only
+            Whether the samples are all there is, or were drawn from more: some estimators correct for that.
         **params
             Parameters of the estimator.
 
@@ -231,7 +256,7 @@ class Estimator:
         ActivationError
             If activations are NaN or infinite, or of a type that the estimator cannot take.
         """
-        probe = Probe.of(p_y_given_x, x_id, p_x)
+        probe = Probe.of(p_y_given_x, x_id, p_x, population=population)
         values = self.apply(np.asarray(t), probe.arguments, self.resolve(params, probe))
         refused = np.isnan(values[self.quantities[0].name])
         if refused.any():

@@ -1,20 +1,43 @@
 """Figures of the information plane, as HoloViews objects that render under bokeh and matplotlib alike.
 
-A new figure is a function from a Dataset to a HoloViews object, in a module of its own, and one line in
+A new figure is a function from one Dataset or several to a HoloViews object, in a module of its own, and one line in
 `FIGURES`. In a notebook, ``hv.extension("bokeh")`` makes HoloViews show them, as always.
 """
 
-from collections.abc import Callable
-from typing import Any
-
+from ipstore.analysis.figures.bands import bounds
+from ipstore.analysis.figures.comparison import compare
+from ipstore.analysis.figures.figure import Figure
 from ipstore.analysis.figures.files import check_path, save
+from ipstore.analysis.figures.grids import sensitivity
 from ipstore.analysis.figures.networks import snapshots
 from ipstore.analysis.figures.trajectories import information_plane
 
-__all__ = ["FIGURES", "check_path", "information_plane", "save", "snapshots"]
+__all__ = [
+    "FIGURES",
+    "Figure",
+    "bounds",
+    "check_path",
+    "compare",
+    "information_plane",
+    "save",
+    "sensitivity",
+    "snapshots",
+]
 
-FIGURES: dict[str, Callable[..., Any]] = {
-    "plane": information_plane,
-    "snapshots": snapshots,
+FIGURES: dict[str, Figure] = {
+    "plane": Figure(information_plane, "one plane", "the trajectory of every layer"),
+    "snapshots": Figure(snapshots, "one plane", "every network at chosen epochs"),
+    "sensitivity": Figure(
+        sensitivity,
+        "one plane with a grid",
+        "how information over the epochs depends on a parameter",
+        ("binned:bins=10,30,100",),
+    ),
+    "compare": Figure(
+        compare, "two planes or more", "planes side by side on the same axes", ("binned", "kde_lower", "kde_upper")
+    ),
+    "bounds": Figure(
+        bounds, "a lower and an upper bound", "the band between two bounds over the epochs", ("kde_lower", "kde_upper")
+    ),
 }
 """The figures by the names that ``ipstore plot`` knows them by."""

@@ -6,23 +6,12 @@ from typing import Any
 import holoviews as hv
 import numpy as np
 import xarray as xr
+from holoviews.plotting.util import process_cmap
 
-from ipstore.analysis.figures.frame import (
-    I_TY,
-    I_XT,
-    INK,
-    SATURATION,
-    canvas,
-    count,
-    heading,
-    limits,
-    log_spaced,
-    prepare,
-    reference_lines,
-    saturated,
-    styled,
-    typeset,
-)
+from ipstore.analysis.figures.epochs import log_spaced
+from ipstore.analysis.figures.frame import I_TY, I_XT, INK, canvas, reference_lines, styled, typeset
+from ipstore.analysis.figures.planes import SATURATION, limits, prepare, saturated
+from ipstore.analysis.figures.wording import count, heading
 from ipstore.errors import ParameterError
 
 __all__ = ["snapshots"]
@@ -78,8 +67,8 @@ def snapshots(
         )
     else:
         chosen = np.unique([np.abs(stored - epoch).argmin() for epoch in epochs])
-    xlim, ylim = limits(plane)
-    lines = reference_lines(plane)
+    xlim, ylim = box = limits(plane)
+    lines = reference_lines(plane, box)
     title = heading(plane, "Networks in the information plane", count(plane.sizes["seed"], "seed"))
     finite = plane["I_XT"].notnull()
     full = saturated(plane, saturation)
@@ -118,7 +107,7 @@ def snapshots(
 def _networks(plane: xr.Dataset) -> Any:
     """One Points element per layer; layers in network order run through viridis from dark to light."""
     layers = [str(name) for name in plane["layer"].values]
-    colours = hv.plotting.util.process_cmap("viridis", 256)[:236]  # the lightest yellow is lost on white
+    colours = process_cmap("viridis", 256)[:236]  # the lightest yellow is lost on white
     overlay = {}
     for k, layer in enumerate(layers):
         one = plane.sel(layer=layer).dropna("seed")

@@ -13,13 +13,17 @@ _ASPECT = np.array([1.0, 1.4])  # equal distances on the page, the frame being w
 _ANGLES = np.arange(16) * np.pi / 8
 
 
-def merge(points: NDArray[np.float64], names: Sequence[str]) -> list[tuple[int, str]]:
+def merge(
+    points: NDArray[np.float64], names: Sequence[str], size: tuple[float, float] = (1.0, 1.0)
+) -> list[tuple[int, str]]:
     """Join the names of points that nobody could tell apart.
 
     Parameters
     ----------
     points : (name, 2) float64
         In fractions of the frame.
+    size : (float, float)
+        Width and height of the frame, relative to the one that is a figure by itself.
 
     Returns
     -------
@@ -29,7 +33,7 @@ def merge(points: NDArray[np.float64], names: Sequence[str]) -> list[tuple[int, 
     groups: list[list[int]] = []
     for i, point in enumerate(points):
         for group in groups:
-            if np.all(np.abs(points[group[0]] - point) < (0.012, 0.02)):
+            if np.all(np.abs(points[group[0]] - point) < np.array([0.012, 0.02]) / size):
                 group.append(i)
                 break
         else:
@@ -37,7 +41,12 @@ def merge(points: NDArray[np.float64], names: Sequence[str]) -> list[tuple[int, 
     return [(group[0], ", ".join(names[i] for i in group)) for group in groups]
 
 
-def place(points: NDArray[np.float64], names: Sequence[str], obstacles: NDArray[np.float64]) -> NDArray[np.float64]:
+def place(
+    points: NDArray[np.float64],
+    names: Sequence[str],
+    obstacles: NDArray[np.float64],
+    size: tuple[float, float] = (1.0, 1.0),
+) -> NDArray[np.float64]:
     """Find the centre of each label: greedily, the nearest spot around its point that covers least.
 
     Parameters
@@ -46,6 +55,8 @@ def place(points: NDArray[np.float64], names: Sequence[str], obstacles: NDArray[
         What is named, in fractions of the frame.
     obstacles : (point, 2) float64
         What should stay visible, in fractions of the frame.
+    size : (float, float)
+        Width and height of the frame, relative to the one that is a figure by itself.
 
     Returns
     -------
@@ -54,7 +65,7 @@ def place(points: NDArray[np.float64], names: Sequence[str], obstacles: NDArray[
     """
     placed: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
     for i, (point, name) in enumerate(zip(points, names, strict=True)):
-        half = np.array([_CHARACTER * len(name), _LINE]) / 2
+        half = np.array([_CHARACTER * len(name), _LINE]) / 2 / size
         best, least = point, np.inf
         for gap in _GAPS:
             for angle in _ANGLES:
@@ -62,7 +73,7 @@ def place(points: NDArray[np.float64], names: Sequence[str], obstacles: NDArray[
                 if np.any(np.abs(centre - 0.5) > 0.5 - half):
                     continue
                 covered = np.all(np.abs(obstacles - centre) < half, axis=1).sum()
-                clashes = sum(np.all(np.abs(other - centre) < half + size) for other, size in placed)
+                clashes = sum(np.all(np.abs(other - centre) < half + reach) for other, reach in placed)
                 away = np.hypot(*(np.maximum(np.abs(points - centre) - half, 0) / _ASPECT).T)
                 nearest = np.argmin(away) == i  # else it would seem to name another point
                 cost = covered + 1000 * (clashes + (not nearest)) + 200 * gap

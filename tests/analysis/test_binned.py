@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from itertools import product
-from math import log2
+from math import log2, nan
 from typing import Any
 
 import numpy as np
@@ -82,10 +82,14 @@ def codes_of(
         low, high = range
         edges = np.linspace(low, high, bins).astype(np.float32)
         return np.asarray(edges[np.digitize(t, edges) - 1])
+    range = "layer" if rule == "entropy" and range == (-1, 1) else range
     columns = [t] if range == "layer" else np.split(t, t.shape[1], axis=1)
     codes = []
     for column in columns:
-        if rule == "quantile":
+        if rule == "entropy":
+            values, rank = np.unique(column, return_inverse=True)
+            codes.append(rank.reshape(column.shape) * bins // len(values))
+        elif rule == "quantile":
             values = np.unique(column)
             below = [np.sum(p_x[:, None] * (column <= value)) / column.shape[1] for value in values]
             reached = np.searchsorted(below, np.arange(1, bins) / bins - 1e-12)
@@ -122,6 +126,9 @@ def plug_in(codes: Array, p_y_given_x: Array, x_id: Array | None, p_x: Array) ->
         "I_TY": h_t + h_y - h_ty,
         "H_T": h_t,
         "n_cells": len({t for t, *_ in rows}),
+        "coverage": sum(p for t, _, p, _ in rows if sum(t == other for other, *_ in rows) > 1),
+        "I_XT_se": nan,
+        "I_TY_se": nan,
     }
 
 
@@ -136,6 +143,9 @@ RULES: tuple[dict[str, Any], ...] = (
     {"rule": "idnns", "bins": 255, "range": (-0.75, 0.5)},
     {"rule": "quantile", "bins": 4, "range": "unit"},
     {"rule": "quantile", "bins": 6, "range": "layer"},
+    {"rule": "entropy", "bins": 5},
+    {"rule": "entropy", "bins": 3, "range": "unit"},
+    {"rule": "entropy", "bins": 300},
     {"width": 0.1},
     {"width": 1 / 15},
 )
@@ -186,7 +196,7 @@ def test_equals_digitise_and_count(
     x = None if x_id is None else x_id[weights > 0]
     expected = plug_in(codes, p_y_given_x[weights > 0], x, weights[weights > 0])
     found = estimate("binned", t, p_y_given_x, x_id, p_x, **params)
-    assert {name: float(value) for name, value in found.items()} == pytest.approx(expected, abs=1e-12)
+    assert {name: float(value) for name, value in found.items()} == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
 def test_number_of_ones_of_all_patterns() -> None:
@@ -257,7 +267,7 @@ def test_a_sample_split_in_two_changes_nothing() -> None:
             np.tile(p_x, 2) / 2,
             **params,
         )
-        for name in whole:
+        for name in ("I_XT", "I_TY", "H_T", "n_cells"):
             assert twice[name] == pytest.approx(whole[name], abs=1e-12), (params, name)
 
 
@@ -298,7 +308,8 @@ def test_ranges_follow_the_activations() -> None:
     rng = np.random.default_rng(5)
     t = np.maximum(rng.normal(0, 1, (3, 400, 4)), 0).astype(np.float32)
     labels = one_hot(rng.integers(0, 2, 400))
-    for params in ({"range": "layer"}, {"range": "unit"}, {"rule": "quantile"}):
+    adaptive: list[dict[str, Any]] = [{"range": "layer"}, {"range": "unit"}, {"rule": "quantile"}, {"rule": "entropy"}]
+    for params in adaptive:
         np.testing.assert_array_equal(
             estimate("binned", t, labels, **params)["I_XT"],
             estimate("binned", 8 * t, labels, **params)["I_XT"],
@@ -306,6 +317,39 @@ def test_ranges_follow_the_activations() -> None:
     t[1] = 0.7
     for params in RULES:
         assert estimate("binned", t, labels, **params)["H_T"][1] == 0
+
+
+def test_ranges_and_rules_take_the_edges_that_they_say() -> None:
+    # Two units, 0 .. 9 and 10 times that: edges by layer lie 45 apart with two bins, by unit 4.5 and 45.
+    unit = np.arange(10.0)
+    t = np.stack([unit, 10 * unit], axis=1)
+    labels = one_hot(np.arange(10) % 2)
+
+    def cells(**params: Any) -> float:
+        return float(estimate("binned", t, labels, bins=2, **params)["n_cells"])
+
+    assert cells(range="layer") == 2  # the first unit never reaches 45
+    assert cells(range="unit") == 2  # both change between samples 4 and 5
+    skewed = np.concatenate([np.zeros((90, 1)), np.arange(1, 11)[:, None] / 10.0])
+    halves = one_hot(np.arange(100) % 2)
+    equal = estimate("binned", skewed, halves, bins=2, range="layer")
+    quantile = estimate("binned", skewed, halves, bins=2, rule="quantile")
+    adaptive = estimate("binned", skewed, halves, bins=2, rule="entropy")
+    # Eleven values, 0 (90 times), .1, ..., 1: equal bins part at .5, quantiles at 0, and ranks after .5.
+    h = [-sum(p * log2(p) for p in (n / 100, 1 - n / 100)) for n in (94, 90, 95)]
+    assert [float(values["H_T"]) for values in (equal, quantile, adaptive)] == pytest.approx(h)
+
+
+def test_weights_move_quantiles_but_not_distinct_values() -> None:
+    t = np.arange(8.0)[:, None]
+    labels, p_x = one_hot(np.arange(8) % 2), np.array([0.65] + [0.05] * 7)
+    quantile = estimate("binned", t, labels, None, p_x, bins=2, rule="quantile")
+    adaptive = estimate("binned", t, labels, None, p_x, bins=2, rule="entropy")
+    expected = [-sum(p * log2(p) for p in (first, 1 - first)) for first in (0.65, 0.8)]
+    assert [quantile["H_T"], adaptive["H_T"]] == pytest.approx(expected)
+    # A sample of no weight has no value either.
+    none = estimate("binned", t, labels, None, np.array([0, 0, 0, 0, 0.25, 0.25, 0.25, 0.25]), bins=4, rule="entropy")
+    assert none["n_cells"] == 4
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -335,7 +379,7 @@ def test_codes_that_are_missing_or_too_large() -> None:
     with pytest.raises(ParameterError, match="codes up to 29 but bins is 20"):
         estimate("binned", codes[0], labels, bins=20)
     assert estimate("binned", codes[0].astype(np.uint16) + 1000, labels, bins=2000)["n_cells"] == 3
-    for params in ({"width": 0.1}, {"range": "layer"}, {"rule": "quantile"}):
+    for params in ({"width": 0.1}, {"range": "layer"}, {"rule": "quantile"}, {"rule": "entropy"}):
         with pytest.raises(ParameterError, match="cannot be binned again"):
             estimate("binned", codes[0], labels, **params)
 
@@ -355,14 +399,15 @@ def test_a_width_of_too_many_bins_is_refused() -> None:
         ({"range": (1.0, -1.0)}, "range must be two finite numbers, low < high"),
         ({"range": (0.0, np.inf)}, "range must be two finite numbers"),
         ({"range": "cell"}, "'layer' or 'unit' but got 'cell'"),
-        ({"rule": "round"}, "rule must be one of 'equal', 'idnns', 'quantile' but got 'round'"),
+        ({"rule": "round"}, "rule must be one of 'equal', 'idnns', 'quantile', 'entropy' but got 'round'"),
         ({"width": 0.1, "bins": 30}, "neither bins"),
         ({"width": 0.1, "range": (-1, 1)}, "nor range"),
         ({"width": 0.1, "rule": "idnns"}, "nor rule 'idnns'"),
         ({"rule": "quantile", "range": (-1, 1)}, "'quantile' finds its own edges"),
+        ({"rule": "entropy", "range": (-1, 1)}, "'entropy' finds its own edges, so range must be 'layer' or 'unit'"),
         ({"rule": "idnns", "range": "unit"}, "'idnns' needs two edges"),
         ({"rule": "idnns", "bins": 1}, "'idnns' needs two edges"),
-        ({"colour": 3}, "no parameter 'colour'; it has bins, range, width, rule"),
+        ({"colour": 3}, "no parameter 'colour'; it has bins, range, width, rule, correction"),
     ],
     ids=str,
 )

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import xarray as xr
 from bokeh.io import curdoc
+from bokeh.models import ColumnDataSource
 
 from ipstore.analysis import figures
-from ipstore.analysis.figures.frame import limits, log_spaced, prepare
+from ipstore.analysis.figures.epochs import log_spaced
 from ipstore.analysis.figures.placing import merge, place
+from ipstore.analysis.figures.planes import limits, prepare
 from ipstore.errors import ParameterError, UnknownNameError
 
 LAYERS = ["layer1", "layer2", "layer3", "output"]
@@ -45,6 +47,37 @@ def plane_of(
             "source_run": "rule-tanh",
         },
     )
+
+
+def grid_of_planes(parameter: str = "bins", values: Any = (10, 30, 100), **sizes: Any) -> xr.Dataset:
+    """A plane with a grid: the finer, the more information."""
+    parts = []
+    for i in range(len(values)):
+        part = plane_of(**sizes)
+        parts.append(part.assign(I_XT=part["I_XT"] * (i + 1) / len(values), I_TY=part["I_TY"] - 0.1 / (i + 1)))
+    grid = xr.concat(parts, dim=xr.Variable(parameter, list(values)), combine_attrs="override")
+    return grid.assign_attrs(parameters={**grid.attrs["parameters"], parameter: list(values)})
+
+
+def bound(kind: str, *, noise: float = 0.001, shift: float = 0.5, **sizes: Any) -> xr.Dataset:
+    """A plane of lower or upper bounds, half a bit under or over `plane_of`."""
+    plane = plane_of(**sizes)
+    plane = plane.map(lambda array: array + (shift if kind == "upper" else -shift)).assign_attrs(plane.attrs)
+    for array in plane.data_vars.values():
+        array.attrs["kind"] = kind
+    return plane.assign_attrs(estimator=f"kde_{kind}", estimator_kind=kind, parameters={"noise": noise})
+
+
+def planes_for(name: str, **sizes: Any) -> list[xr.Dataset]:
+    """Planes that the figure of that name takes."""
+    takes = figures.FIGURES[name].takes
+    if takes == "one plane with a grid":
+        return [grid_of_planes(**sizes)]
+    if takes == "two planes or more":
+        return [plane_of(**sizes), bound("upper", **sizes)]
+    if takes == "a lower and an upper bound":
+        return [bound("lower", **sizes), bound("upper", **sizes)]
+    return [plane_of(**sizes)]
 
 
 def diverged(plane: xr.Dataset, seed: int, epoch: int) -> xr.Dataset:
@@ -147,6 +180,17 @@ def test_epoch_zero_has_its_place_on_the_colour_scale() -> None:
     at, shown = zip(*option(paths, "cbar_ticks", "matplotlib"), strict=True)
     assert shown == ("0", "1", "10", "100", "1000", "2000")
     np.testing.assert_allclose(at, np.log10(1 + np.array([0, 1, 10, 100, 1000, 2000])))
+
+
+@pytest.mark.parametrize("name", [name for name in figures.FIGURES if name != "snapshots"])
+def test_tooltips_show_epochs_and_not_their_logarithms(name: str) -> None:
+    figure = figures.FIGURES[name](*planes_for(name, epochs=5, layers=LAYERS[3:]))
+    shown = hv.Store.renderers["bokeh"].instance(theme=None).get_plot(figure).state
+    sources = [dict(source.data) for source in shown.select({"type": ColumnDataSource})]
+    columns = [source["epoch"] for source in sources if "epoch" in source]
+    assert columns
+    for column in columns:
+        assert set(column) <= {0, 1, 2, 3, 4}
 
 
 def test_ticks_that_would_overprint_the_last_are_left_out() -> None:
@@ -282,11 +326,16 @@ def test_a_frame_counts_its_networks_and_names_its_saturated_layers() -> None:
 # Bad planes ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("draw", figures.FIGURES.values())
+@pytest.mark.parametrize("draw", [figures.information_plane, figures.snapshots])
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda p: p.drop_vars("I_TY"), "I_TY is not among the variables given: I_XT"),
+        (lambda p: p.drop_vars("I_XT"), "The estimator 'binned' gives I_TY only: use one that gives both"),
+        (lambda p: p.drop_vars("I_XT").assign_attrs(target="output"), "With target='output' there is I_TY alone"),
+        (lambda p: p.drop_vars(["I_XT", "I_TY"]), "among the variables given: none. Give what `information_plane`"),
+        (lambda p: p.expand_dims(bins=[10, 30]), r"one value of bins, as with plane.sel\(bins=10\), or draw `sens"),
+        (lambda p: [p], "draws what `information_plane` returned, but got a list"),
         (lambda p: p.mean("seed"), r"must have dims \(epoch, seed, layer\)"),
         (lambda p: p.drop_vars("epoch"), "lacks coordinates for epoch"),
         (lambda p: p.drop_attrs(deep=False), "lacks the attributes estimator, parameters, labels"),
@@ -299,6 +348,18 @@ def test_a_frame_counts_its_networks_and_names_its_saturated_layers() -> None:
 def test_what_is_no_plane_is_refused(draw: Any, spoil: Any, message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         draw(spoil(plane_of()))
+
+
+def test_a_value_chosen_from_a_grid_is_the_one_that_the_title_states() -> None:
+    chosen = grid_of_planes().sel(bins=30)
+    assert "binned (bins=30, range=[-1, 1], rule=equal)" in option(figures.information_plane(chosen), "title")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_part_of_the_samples_is_named(split: str) -> None:
+    plane = plane_of().assign_attrs(split=split)
+    assert f"{split} samples only" in option(figures.information_plane(plane), "title")
+    assert "samples" not in option(figures.information_plane(plane.assign_attrs(split="all")), "title")
 
 
 def test_a_negative_tolerance_is_refused() -> None:
@@ -330,7 +391,9 @@ class Fetches(HTMLParser):
 
 @pytest.mark.parametrize("name", figures.FIGURES)
 def test_html_asks_no_host_for_anything(name: str, tmp_path: Path) -> None:
-    page = figures.save(figures.FIGURES[name](plane_of(epochs=5)), tmp_path / "figure.html").read_text()
+    page = figures.save(
+        figures.FIGURES[name](*planes_for(name, epochs=5, layers=LAYERS[2:])), tmp_path / "figure.html"
+    ).read_text()
     assert page.lstrip().startswith("<!DOCTYPE html>")
     parser = Fetches()
     parser.feed(page)
@@ -369,7 +432,7 @@ def test_a_run_with_a_hostile_name_cannot_run_code(tmp_path: Path) -> None:
 def test_images_are_what_their_suffix_says_and_the_same_again(
     name: str, suffix: str, magic: bytes, tmp_path: Path
 ) -> None:
-    figure = figures.FIGURES[name](plane_of(epochs=2))
+    figure = figures.FIGURES[name](*planes_for(name, epochs=2, layers=LAYERS[2:]))
     first = figures.save(figure, tmp_path / f"a.{suffix}").read_bytes()
     assert first.startswith(magic)
     assert len(first) > 10_000

@@ -78,8 +78,8 @@ def test_equals_the_estimator_on_arrays(values: dict[str, NDArray[np.float32]], 
     )
     for layer, t in values.items():
         expected = estimators.estimate("binned", t, run["probe"]["p_y_given_x"].to_numpy(), bins=9)
-        for name, value in expected.items():
-            np.testing.assert_array_equal(plane[name].sel(layer=layer), value)
+        for name, array in plane.data_vars.items():
+            np.testing.assert_array_equal(array.sel(layer=layer), expected[str(name)])
     assert plane["epoch"].values.tolist() == [0, 10, 20, 30, 40, 50]
     assert plane["seed"].values.tolist() == [5, 6, 7]
     assert {str(name): array.dtype for name, array in plane.data_vars.items()} == dict.fromkeys(
@@ -93,7 +93,7 @@ def test_says_where_it_comes_from(values: dict[str, NDArray[np.float32]]) -> Non
         "estimator": "binned",
         "estimator_version": 1,
         "estimator_kind": "exact",
-        "parameters": {"bins": 30, "range": "layer", "width": None, "rule": "equal"},
+        "parameters": {"bins": 30, "range": "layer", "width": None, "rule": "equal", "correction": "plugin"},
         "units": "bits",
         "probe": "population",
         "labels": "hard",
@@ -124,8 +124,8 @@ def test_repeated_inputs_and_weights_of_the_probe_are_used(values: dict[str, NDA
     expected = estimators.estimate(
         "binned", values["deep"], run["probe"]["p_y_given_x"].to_numpy(), np.arange(SAMPLES) // 2, p_x
     )
-    for name, value in expected.items():
-        np.testing.assert_array_equal(plane[name].sel(layer="deep"), value)
+    for name, array in plane.data_vars.items():
+        np.testing.assert_array_equal(array.sel(layer="deep"), expected[str(name)])
     pairs = p_x.reshape(-1, 2).sum(axis=1)
     assert plane.attrs["H_X"] == pytest.approx(-np.sum(pairs * np.log2(pairs)), abs=1e-12)
 
@@ -229,7 +229,13 @@ def test_stored_codes_answer_as_the_activations_do(values: dict[str, NDArray[np.
         stored_codes(values, Binning(12, (-0.5, 0.5))), attrs={"binning": Binning(12, (-0.5, 0.5)).to_attrs()}
     )
     plane = information_plane(other)
-    assert plane.attrs["parameters"] == {"bins": 12, "range": [-0.5, 0.5], "width": None, "rule": "equal"}
+    assert plane.attrs["parameters"] == {
+        "bins": 12,
+        "range": [-0.5, 0.5],
+        "width": None,
+        "rule": "equal",
+        "correction": "plugin",
+    }
     xr.testing.assert_equal(plane, information_plane(activations, bins=12, range=(-0.5, 0.5)))
 
 
@@ -267,7 +273,7 @@ def test_codes_and_an_estimator_that_needs_activations(
         return {"I_TY": t.mean(axis=(-2, -1), dtype=np.float64)}
 
     mean = Estimator("mean", 1, "lower", "a mean", "none", kernel, quantities=(I_TY,))
-    monkeypatch.setitem(sys.modules, "mean_package", SimpleNamespace(mean=mean))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "mean_package", SimpleNamespace(mean=mean))
     name = "mean_package:mean"
     plane = information_plane(as_run(values), name)
     assert list(plane.data_vars) == ["I_TY"]

@@ -98,8 +98,15 @@ def test_ours() -> None:
     assert "binned" in estimators.available()
     binned = estimators.get("binned")
     assert (binned.name, binned.kind) == ("binned", "exact")
-    assert [quantity.name for quantity in binned.quantities] == ["I_XT", "I_TY", "H_T", "n_cells"]
-    assert binned.resolve({}, PROBE) == {"bins": 30, "range": (-1.0, 1.0), "width": None, "rule": "equal"}
+    given = [quantity.name for quantity in binned.quantities]
+    assert given == ["I_XT", "I_TY", "H_T", "n_cells", "coverage", "I_XT_se", "I_TY_se"]
+    assert binned.resolve({}, PROBE) == {
+        "bins": 30,
+        "range": (-1.0, 1.0),
+        "width": None,
+        "rule": "equal",
+        "correction": "plugin",
+    }
 
 
 @pytest.mark.parametrize("name", estimators.available())
@@ -137,7 +144,8 @@ def test_of_another_package_sees_finite_activations_only(package: Path) -> None:
 
 def test_names_that_are_none(package: Path) -> None:
     with pytest.raises(
-        UnknownNameError, match=r"no estimator 'bined'. Did you mean 'binned'\? Known: binned, broken, spread"
+        UnknownNameError,
+        match=r"no estimator 'bined'. Did you mean 'binned'\? Known: binned, broken, discrete, .*, spread, variational",
     ):
         estimators.get("bined")
     for name in (

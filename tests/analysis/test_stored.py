@@ -209,7 +209,8 @@ def equal(outcome: Outcome, plane: xr.Dataset) -> None:
 def test_several_are_what_each_is_alone(run: Path, mean: str) -> None:
     tree = ipstore.open(run)
     outcomes = analyze_all(run.parent, run.name, ["binned", "binned:bins=10", (mean, {})], layers=["output"])
-    for outcome, (name, params) in zip(outcomes, [("binned", {}), ("binned", {"bins": 10}), (mean, {})], strict=True):
+    asked: list[tuple[str, dict[str, Any]]] = [("binned", {}), ("binned", {"bins": 10}), (mean, {})]
+    for outcome, (name, params) in zip(outcomes, asked, strict=True):
         equal(outcome, information_plane(tree, name, layers=["output"], **params))
     assert [outcome.estimator for outcome in outcomes] == ["binned", "binned", mean]
     assert len(ipstore.open(run)["results"].children) == 3
@@ -259,8 +260,8 @@ def test_one_that_fails_does_not_stop_the_others(run: Path, mean: str) -> None:
     equal(whole, information_plane(ipstore.open(run)))
     assert isinstance(refused.error, ParameterError)
     assert "cannot answer bins=7" in str(refused.error)
-    nodes = ipstore.open(run)["results"].children.values()
-    (kept,) = [node["I_XT"] for node in nodes if node.attrs["parameters"].get("at") == at]
+    results = [node.to_dataset() for node in ipstore.open(run)["results"].children.values()]
+    (kept,) = [result["I_XT"] for result in results if result.attrs["parameters"].get("at") == at]
     stored = kept.notnull().all(["seed", "layer"]).compute()
     assert 0 < stored.sum() < 75
     xr.testing.assert_equal(kept[stored].compute(), means[stored].compute())

@@ -8,6 +8,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ipstore.analysis import estimators, information_plane, information_planes
+from ipstore.analysis.probe import Probe
 from ipstore.analysis.questions import expand, stack
 from ipstore.errors import ActivationError, ParameterError
 
@@ -68,7 +69,7 @@ def test_a_split_is_the_estimate_on_those_samples(run: xr.DataTree, split: str) 
         train = run["probe"].dataset["train"].sel(seed=seed).to_numpy()
         keep = train if split == "train" else ~train
         given = arrays(run, seed, keep)
-        h_x.append(estimators.base.Probe.of(**given).H_X)
+        h_x.append(Probe.of(**given).H_X)
         for layer in LAYERS:
             t = run["activations"].dataset[layer].sel(seed=seed).to_numpy()[:, keep]
             expected = estimators.estimate("binned", t, **given, bins=5)
@@ -121,7 +122,7 @@ def test_the_networks_own_answer_as_Y(run: xr.DataTree) -> None:
                 expected = estimators.estimate("binned", cells[layer], **{**probe, "p_y_given_x": answers}, bins=4)
                 at = found.sel(epoch=epoch, seed=seed, layer=layer)
                 assert at["I_TY"] == pytest.approx(expected["I_TY"], abs=1e-12)
-                assert at["H_Y"] == pytest.approx(estimators.base.Probe.of(**{**probe, "p_y_given_x": answers}).H_Y)
+                assert at["H_Y"] == pytest.approx(Probe.of(**{**probe, "p_y_given_x": answers}).H_Y)
 
 
 def test_what_a_fine_binning_of_the_output_keeps_is_everything(run: xr.DataTree) -> None:
@@ -216,7 +217,13 @@ def test_kernels_asked_twice_are_computed_once(run: xr.DataTree, monkeypatch: py
         low = t.mean(axis=(-2, -1), dtype=np.float64)
         return {"least": low, "most": low + 1}
 
-    shared = {"version": 1, "summary": "s", "reference": "r", "kernel": kernel, "quantities": (estimators.I_TY,)}
+    shared: dict[str, Any] = {
+        "version": 1,
+        "summary": "s",
+        "reference": "r",
+        "kernel": kernel,
+        "quantities": (estimators.I_TY,),
+    }
     module = SimpleNamespace(
         low=estimators.Estimator(name="low", kind="lower", kernel_names={"I_TY": "least"}, **shared),
         high=estimators.Estimator(name="high", kind="upper", kernel_names={"I_TY": "most"}, **shared),
@@ -229,3 +236,14 @@ def test_kernels_asked_twice_are_computed_once(run: xr.DataTree, monkeypatch: py
     np.testing.assert_allclose(whole["high"] - whole["low"], 1)
     assert (low["I_TY"].attrs["kind"], high["I_TY"].attrs["kind"]) == ("lower", "upper")
     assert len(calls) == 1
+
+
+def test_chosen_quantities(run: xr.DataTree) -> None:
+    plane = information_plane(run, quantities=["I_TY"])
+    assert list(plane.data_vars) == ["I_TY"]
+    xr.testing.assert_equal(plane["I_TY"].compute(), information_plane(run)["I_TY"].compute())
+    message = r"'knn' does not give I_XT, because .*I_XT is given by .*binned"
+    with pytest.raises(ParameterError, match=message):
+        information_plane(run, "knn", quantities=["I_TY", "I_XT"])
+    with pytest.raises(ParameterError, match="I_ZT is given by no estimator"):
+        information_plane(run, quantities=["I_ZT"])

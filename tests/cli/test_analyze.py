@@ -38,13 +38,13 @@ def test_every_run_under_every_estimator(store: Path) -> None:
 def test_the_table(store: Path) -> None:
     shown = ipstore("analyze", store / "rule-tanh").stdout
     (found,) = ipstore_json("analyze", store, "--run", "rule-tanh")["analyses"]
-    assert "rule-tanh: binned, bins 30, range -1.0..1.0, rule equal\n" in shown
+    assert "rule-tanh: binned, bins 30, range -1.0..1.0, rule equal, correction plugin\n" in shown
     assert f"soft labels, I(X;Y) = 0.9900 bits; stored as {found['result']}\n" in shown
-    assert "mean and sd over 2 seeds\n" in shown
+    assert "in bits (I_XT exact, I_TY exact); mean over 2 seeds, and its 95% interval\n" in shown
     for row in found["layers"]:
-        names = ("end_I_XT", "end_I_XT_sd", "drop", "end_I_TY", "end_I_TY_sd")
-        end = " +".join(re.escape(f"{row[name]:.3f}") for name in names)
-        assert re.search(rf"{row['layer']} +{row['peak_I_XT']:.3f} +{row['peak_epoch']} +{end}", shown)
+        x = f"{row['end_I_XT']:.3f} +{row['end_I_XT_low']:.3f}[.][.]{row['end_I_XT_high']:.3f} +{row['drop']:.3f}"
+        y = f"{row['end_I_TY']:.3f} +{row['end_I_TY_low']:.3f}[.][.]{row['end_I_TY_high']:.3f}"
+        assert re.search(rf"{row['layer']} +{row['peak_I_XT']:.3f} +{row['peak_epoch']} +{x} +{y}", shown)
 
 
 def test_what_is_stored_is_not_computed_again(store: Path) -> None:
@@ -68,8 +68,14 @@ def test_a_seed_that_diverged_is_left_out_and_said_so(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         ipstore("capture", "rule", store, *TINY, *DIVERGES)
-    assert "mean and sd over 0 of 2 seeds (the others have NaN)" in ipstore("analyze", store).stdout
-    (found,) = ipstore_json("analyze", store)["analyses"]
+        shown = ipstore("analyze", store)
+    assert "mean over 0 of 2 seeds (the others have NaN)" in shown.stdout
+    assert shown.stderr.startswith(
+        "warning: run 'rule-linear': NaN or infinite activations in layer 'layer1' at epoch "
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        (found,) = ipstore_json("analyze", store)["analyses"]
     assert found["seeds_counted"] == 0
     assert found["layers"][0]["end_I_XT"] is None
     assert found["layers"][0]["peak_epoch"] is None
@@ -83,13 +89,64 @@ def test_a_seed_that_diverged_is_left_out_and_said_so(tmp_path: Path) -> None:
         (["--estimator", "binned:bin=3"], "estimator 'binned' has no parameter 'bin'"),
         (["--layers", "layer9"], "there is no layer 'layer9'. Did you mean 'layer1'?"),
         (["--run", "herd"], "there is no run 'herd'. Did you mean 'hard'?"),
-        (["--estimator", "binned:bins=7"], "the run stores codes of 30 equal bins"),
+        (["--run", "hard", "--estimator", "binned:bins=7"], "the run stores codes of 30 equal bins"),
+        (["--split", "validation"], "split must be one of 'all', 'train', 'test' but got 'validation'"),
+        (["--every", "0"], "every must be a number of epochs, 1 or more, but got 0"),
     ],
 )
 def test_bad_input_is_refused(captured: Path, words: list[str], message: str) -> None:
     failed = ipstore("analyze", captured, *words, code=2)
     assert failed.stderr.startswith(f"error: {message}")
     assert failed.stdout == ""
+
+
+def test_what_fails_is_reported_and_the_rest_is_done(store: Path) -> None:
+    words = ("analyze", store, "--estimator", "binned:bins=7", "--estimator", "binned:bins=10")
+    failed = ipstore(*words, code=1)
+    assert failed.stderr.startswith("error: run 'hard', binned: the run stores codes of 30 equal bins")
+    assert failed.stderr.count("\n") == 1
+    assert re.findall(r"^(\S+): binned, bins (\d+)", failed.stdout, re.MULTILINE) == [
+        ("hard", "10"),
+        ("rule-tanh", "7"),
+        ("rule-tanh", "10"),
+    ]
+    found = ipstore_json(*words, code=1)
+    assert len(found["analyses"]) == 3
+    (failure,) = found["failures"]
+    assert {name: failure[name] for name in ("run", "estimator", "kind")} == {
+        "run": "hard",
+        "estimator": "binned",
+        "kind": "parameter",
+    }
+
+
+def test_a_grid(store: Path) -> None:
+    (found,) = ipstore_json("analyze", store / "hard", "--estimator", "binned:bins=6,30")["analyses"]
+    assert found["grid"] == ["bins"]
+    assert found["parameters"]["bins"] == [6, 30]
+    assert [(row["bins"], row["layer"]) for row in found["layers"]] == [
+        (bins, layer) for bins in (6, 30) for layer in LAYERS
+    ]
+    shown = ipstore("analyze", store / "hard", "--estimator", "binned:bins=6,30").stdout
+    assert "hard: binned, bins 6,30, range -1.0..1.0, " in shown
+    for row in found["layers"]:
+        assert re.search(rf"^ *{row['bins']} +{row['layer']} +{row['peak_I_XT']:.3f} ", shown, re.MULTILINE)
+
+
+def test_a_part_of_the_probe_and_the_networks_answer(store: Path) -> None:
+    words = ("analyze", store / "rule-tanh", "--layers", "output", "--split", "test", "--target", "output")
+    (found,) = ipstore_json(*words)["analyses"]
+    assert (found["split"], found["target"], found["labels"], found["I_XY"]) == ("test", "output", "output", None)
+    (row,) = found["layers"]
+    assert "end_I_XT" not in row
+    plane = library.open(store, run="rule-tanh").ip.information_plane(split="test", target="output", layers=["output"])
+    assert row["end_I_TY"] == summary(plane)["end_I_TY"].item()
+    assert "Y is the network's own answer, test samples only; stored as" in ipstore(*words).stdout
+
+
+def test_some_epochs(store: Path) -> None:
+    (found,) = ipstore_json("analyze", store / "rule-tanh", "--every", "2")["analyses"]
+    assert (found["every"], found["epochs"]) == (2, 3)
 
 
 def test_one_run_is_named_once(captured: Path) -> None:
@@ -126,7 +183,23 @@ def test_json_of_a_figure(store: Path, tmp_path: Path) -> None:
     file = tmp_path / "one.png"
     found = ipstore_json("plot", store, "plane", "-o", file, "--run", "hard")
     (analysis,) = ipstore_json("analyze", store / "hard")["analyses"]
-    assert found == {"figure": "plane", "run": "hard", "result": analysis["result"], "file": str(file)}
+    shows = [{"estimator": "binned", "parameters": analysis["parameters"]}]
+    assert found == {"figure": "plane", "run": "hard", "shows": shows, "file": str(file)}
+
+
+def test_figures_of_several_estimators(store: Path, tmp_path: Path) -> None:
+    from ipstore.analysis.figures import FIGURES
+
+    listed = {each["name"]: each for each in ipstore_json("figures")["figures"]}
+    assert set(listed) == set(FIGURES)
+    table = ipstore("figures").stdout
+    for name, each in listed.items():
+        assert re.search(rf"^ *{name} +{re.escape(each['summary'])} +{each['takes']} ", table, re.MULTILINE)
+    file = tmp_path / "one.png"
+    words = ("plot", store / "rule-tanh", "compare", "-o", file, "--every", "5")
+    found = ipstore_json(*words, "--estimator", "binned:bins=10,20", "--estimator", "kde_upper:noise=0.01")
+    assert [each["estimator"] for each in found["shows"]] == ["binned", "kde_upper"]
+    assert file.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -135,10 +208,19 @@ def test_json_of_a_figure(store: Path, tmp_path: Path) -> None:
         (["plane", "-o", "x.png"], "a figure shows one run: name it with --run, one of hard, rule-tanh"),
         (["plan", "-o", "x.png", "--run", "hard"], "there is no figure 'plan'. Did you mean 'plane'?"),
         (["plane", "-o", "x.pdf", "--run", "hard"], "a figure is written as .html, .png or .svg"),
+        (
+            ["sensitivity", "-o", "x.png", "--run", "hard", "--estimator", "binned"],
+            "this figure takes one plane with a",
+        ),
     ],
 )
 def test_a_figure_that_cannot_be_drawn(store: Path, words: list[str], message: str) -> None:
     assert ipstore("plot", store, *words, code=2).stderr.startswith(f"error: {message}")
+
+
+def test_a_figure_of_what_codes_cannot_answer(store: Path) -> None:
+    failed = ipstore("plot", store / "hard", "bounds", "-o", "x.png", code=1)
+    assert failed.stderr.startswith("error: estimator 'kde_lower' needs activations but layer 'layer1' stores codes")
 
 
 def test_a_figure_that_cannot_be_written(store: Path, tmp_path: Path) -> None:
@@ -156,7 +238,8 @@ def test_estimators_are_listed_with_all_that_they_declare() -> None:
     binned = get("binned")
     assert listed["binned"]["kind"] == binned.kind
     assert listed["binned"]["reference"] == binned.reference
-    assert listed["binned"]["quantities"] == ["I_XT", "I_TY", "H_T", "n_cells"]
+    assert listed["binned"]["quantities"][0] == {"name": "I_XT", "units": "bits", "kind": "exact"}
+    assert listed["knn"]["refuses"]["I_XT"]
     assert listed["binned"]["parameters"] == json.loads(
         json.dumps(
             [
@@ -171,6 +254,10 @@ def test_estimators_are_listed_with_all_that_they_declare() -> None:
             ]
         )
     )
-    shown = ipstore("estimators").stdout
+    table = ipstore("estimators").stdout
+    for name, each in listed.items():
+        assert re.search(rf"^ *{name} +{each['kind']} +(I_XT )?I_TY +{re.escape(each['summary'])}", table, re.MULTILINE)
+    shown = ipstore("estimators", "binned", "knn").stdout
     for text in (binned.summary, binned.reference, "I_XT, I_TY, H_T, n_cells", "an integer in [1, 65535]", "'idnns'"):
         assert text in shown
+    assert "does not give I_XT, because " in shown

@@ -1,0 +1,155 @@
+"""Panels of information against the epoch: one column per layer, one row per quantity, one scale in a row."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import xarray as xr
+
+from ipstore.analysis.figures.epochs import EpochScale
+from ipstore.analysis.figures.frame import GREY, I_TY, I_XT, styled
+from ipstore.analysis.figures.panels import Panel, Sheet, sheet_of
+
+__all__ = ["band", "curve", "curve_panels", "sheet_of_layers"]
+
+_COLUMNS = 6  # more layers stand in blocks of rows, one under another
+
+_AXES: dict[str, tuple[Any, str, str]] = {
+    "I_XT": (I_XT, "H_X", "H(X) = {:.4g} bits"),
+    "I_TY": (I_TY, "I_XY", "I(X;Y) = {:.3f} bits"),
+}
+
+
+def sheet_of_layers(layers: Sequence[str]) -> Sheet:
+    """Give the size of the panels of so many layers."""
+    blocks = -(-len(layers) // _COLUMNS)
+    return sheet_of(-(-len(layers) // blocks), above=0.2 if blocks == 1 else 0.65)
+
+
+def curve_panels(
+    plane: xr.Dataset,
+    drawn: Mapping[str, Sequence[xr.DataArray]],
+    draw: Callable[[str, str, EpochScale], Any],
+) -> list[Panel | None]:
+    """Draw the panels, row by row, as `panels.arrange` takes them.
+
+    Parameters
+    ----------
+    plane : Dataset
+        As `prepare` gives it: with the epochs, the layers and H(X) and I(X;Y).
+    drawn : mapping of str to sequence of DataArray
+        For each quantity, everything that must lie inside its axis.
+    draw : callable
+        From quantity, layer and epoch scale to the elements of a panel.
+    """
+    layers = [str(name) for name in plane["layer"].values]
+    sheet = sheet_of_layers(layers)
+    scale = EpochScale(plane["epoch"].values, gap=0.28 / sheet.width)
+    low, high = scale.limits if plane.sizes["epoch"] > 1 else (scale.ticks[0][0] - 1, scale.ticks[0][0] + 1)
+    pad = 0.03 * (high - low)
+    xlim = (low - pad, high + pad)
+    panels: list[Panel | None] = []
+    for first in range(0, len(layers), sheet.columns):
+        block = layers[first : first + sheet.columns]
+        for row, (name, arrays) in enumerate(drawn.items()):
+            ylim = _limits(plane, name, arrays)
+            for column, layer in enumerate(block):
+                elements = _reference(plane, name, xlim, ylim, words=column == 0) * draw(name, layer, scale)
+                axes = {"xticks": scale.ticks, "xlabel": "epoch", "ylabel": _AXES[name][0].pprint_label}
+                panels.append(
+                    Panel(
+                        elements,
+                        layer if row == 0 else "",
+                        (xlim, ylim),
+                        x=row == len(drawn) - 1,
+                        y=column == 0,
+                        grid=True,
+                        options=axes,
+                    )
+                )
+            panels += [None] * (sheet.columns - len(block))
+    return panels
+
+
+def _limits(plane: xr.Dataset, name: str, arrays: Sequence[xr.DataArray]) -> tuple[float, float]:
+    """Give limits inside which zero, the reference line and everything that is drawn lie."""
+    low = min(0.0, *(float(array.min()) for array in arrays))
+    high = max(float(plane.attrs.get(_AXES[name][1], 0)), *(float(array.max()) for array in arrays))
+    return low - 0.04 * (high - low), high + 0.14 * (high - low)
+
+
+def _reference(
+    plane: xr.Dataset, name: str, xlim: tuple[float, float], ylim: tuple[float, float], *, words: bool
+) -> Any:
+    """Draw the line that nothing can lie above, with its name in one panel of a row."""
+    dimension, attribute, text = _AXES[name]
+    if attribute not in plane.attrs:
+        return hv.Overlay([])
+    bound = float(plane.attrs[attribute])
+    dims = ["log_epoch", dimension]
+    level = styled(
+        hv.Curve([(xlim[0], bound), (xlim[1], bound)], *dims, group="Reference"),
+        bokeh={"color": GREY, "line_width": 1, "line_dash": "dashed"},
+        matplotlib={"color": GREY, "linewidth": 0.8, "linestyle": "dashed"},
+    )
+    if not words:
+        return level
+    at = (xlim[0] + 0.02 * (xlim[1] - xlim[0]), bound + 0.015 * (ylim[1] - ylim[0]), text.format(bound))
+    return level * styled(
+        hv.Labels([at], dims, "text", group="Reference"),
+        bokeh={"text_color": GREY, "text_font_size": "8.5pt", "text_align": "left", "text_baseline": "bottom"},
+        matplotlib={"color": GREY, "size": 8.5, "horizontalalignment": "left", "verticalalignment": "bottom"},
+    )
+
+
+def curve(
+    values: xr.DataArray, scale: EpochScale, colour: str, words: Mapping[str, str], *, dashed: bool = False
+) -> Any:
+    """Draw a quantity against the epoch; where there is but one epoch, a point.
+
+    Parameters
+    ----------
+    values : DataArray (epoch,)
+        Named I_XT or I_TY.
+    scale : EpochScale
+    colour : str
+    words : mapping of str to str
+        What a tooltip says beside the epoch and the value.
+    """
+    values = values.dropna("epoch")
+    dimension = _AXES[str(values.name)][0]
+    epoch = values["epoch"].values
+    extra = {name: np.full(len(epoch), text) for name, text in words.items()}
+    data = {"log_epoch": scale(epoch), dimension.name: values.values, "epoch": epoch, **extra}
+    kind, group = (hv.Scatter, "Point") if len(epoch) == 1 else (hv.Curve, "Mean")
+    element = kind(data, scale.dimension, [dimension, "epoch", *words], group=group)
+    tips = [(name, f"@{{{name}}}") for name in (*words, "epoch")]
+    tips.append((dimension.label, f"@{{{dimension.name}}}{{0.000}}"))
+    hover = {"tools": ["hover"], "hover_tooltips": tips}
+    if kind is hv.Scatter:
+        return styled(element, color=colour, bokeh={"size": 8, **hover}, matplotlib={"s": 36})
+    style = "dashed" if dashed else "solid"
+    return styled(
+        element,
+        color=colour,
+        bokeh={"line_width": 2, "line_dash": style, **hover},
+        matplotlib={"linewidth": 1.5, "linestyle": style},
+    )
+
+
+def band(low: xr.DataArray, high: xr.DataArray, scale: EpochScale, colour: str, alpha: float) -> Any:
+    """Fill what lies between two quantities (epoch,), named alike."""
+    there = (low + high).notnull().values
+    dimension = _AXES[str(low.name)][0]
+    at, low_at, high_at = scale(low["epoch"].values[there]), low.values[there], high.values[there]
+    if len(at) == 1:
+        stroke = hv.Segments((at, low_at, at, high_at), ["log_epoch", dimension, "end", "high"], group="Band")
+        return styled(stroke, color=colour, bokeh={"line_width": 2}, matplotlib={"linewidth": 1.5})
+    return styled(
+        hv.Area((at, low_at, high_at), scale.dimension, [dimension, f"{dimension.name}_high"], group="Band"),
+        color=colour,
+        alpha=alpha,
+        bokeh={"line_width": 0},
+        matplotlib={"facecolor": colour, "linewidth": 0},  # else a cycle of colours prevails
+    )

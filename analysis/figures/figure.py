@@ -1,0 +1,92 @@
+"""A figure as it is registered: what draws it, which planes it takes, and what it shows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import xarray as xr
+
+from ipstore.analysis.figures.planes import grid_of
+from ipstore.analysis.figures.wording import count
+from ipstore.errors import ParameterError
+
+__all__ = ["Figure", "Takes"]
+
+Takes = Literal["one plane", "one plane with a grid", "two planes or more", "a lower and an upper bound"]
+"""Which planes a figure takes. A grid is a list of values of a parameter, as in ``binned:bins=10,30,100``."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure that ``ipstore plot`` knows by its name; calling it is drawing it.
+
+    Parameters
+    ----------
+    draw : callable
+        From planes, one after another, to a HoloViews object.
+    takes : Takes
+    summary : str
+        What it shows, in one line.
+    estimators : sequence of str
+        Those to draw where none are named, as the command line writes them.
+    """
+
+    draw: Callable[..., Any]
+    takes: Takes
+    summary: str
+    estimators: Sequence[str] = ("binned",)
+
+    def __call__(self, *planes: xr.Dataset, **options: Any) -> Any:
+        """Draw `planes`.
+
+        Parameters
+        ----------
+        *planes : Dataset
+            As `information_plane` returns them; as many as it takes.
+        **options
+            Of the figure, such as ``layers``.
+
+        Returns
+        -------
+        HoloViews object
+
+        Raises
+        ------
+        ParameterError, UnknownNameError
+        """
+        self.check([grid_of(plane) if isinstance(plane, xr.Dataset) else [] for plane in planes])
+        return self.draw(*planes, **options)
+
+    def check(self, grids: Sequence[Sequence[str]]) -> None:
+        """Refuse planes of which the figure cannot be drawn, if need be before they are computed.
+
+        Parameters
+        ----------
+        grids : sequence of sequences of str
+            For each plane the names of the parameters of which it has several values.
+
+        Raises
+        ------
+        ParameterError
+            There are too many planes or too few, or they have a grid that they should not have, or none.
+        """
+        gridded = [names for names in grids if names]
+        fits = {
+            "one plane": len(grids) == 1 and not gridded,
+            "one plane with a grid": len(grids) == 1 and len(grids[0]) == 1,
+            "two planes or more": len(grids) >= 2 or bool(gridded),
+            "a lower and an upper bound": len(grids) == 2 and not gridded,
+        }
+        if fits[self.takes]:
+            return
+        given = count(len(grids), "plane")
+        if gridded:
+            given += f" with a grid of {' and of '.join(', '.join(names) for names in gridded)}"
+        advice = {
+            "one plane": "give one estimator, with one value of each parameter",
+            "one plane with a grid": "give one estimator with several values of a parameter, as binned:bins=10,30",
+            "two planes or more": "give two estimators or more, or one with several values of a parameter",
+            "a lower and an upper bound": "give two estimators, such as kde_lower and kde_upper, with one value of "
+            "each parameter",
+        }
+        raise ParameterError(f"this figure takes {self.takes} but got {given}; {advice[self.takes]}")
