@@ -13,7 +13,7 @@ demo: $(READY)  ## train the paper's networks, stream them into a store, draw th
 
 # One OpenMP thread: matrices this small are slower with two, and the tests that start processes use the cores.
 test: $(READY)  ## every test and every code block of the documents, save those marked long
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n logical --dist loadfile
 
 check: $(READY)  ## lint, formatting, types
 	$(BIN)/ruff check

@@ -28,9 +28,10 @@ def estimators(
     repeats: Annotated[int | None, typer.Option(metavar="N", help="Runs of the check on each truth; 10.")] = None,
     json: Json = False,
 ) -> None:
-    """List the estimators; of those that are named, the parameters too.
+    """List the estimators, or check them.
 
-    With --check, exit code 1 says that one of them does not keep what it claims.
+    Of those that are named it shows the parameters too. With --check, exit code 1 says that one of them does not keep
+    what it claims.
     """
     from ipstore.analysis.estimators.registry import available, get
 

@@ -68,7 +68,10 @@ def plot(
 
 
 def figures(json: Json = False) -> None:
-    """List the figures, and the estimators that each shows by itself."""
+    """List the figures of `ipstore plot`.
+
+    By itself each shows the estimators named beside it.
+    """
     from ipstore.analysis.figures import FIGURES
 
     if json:

@@ -34,7 +34,7 @@ FIGURES: dict[str, Figure] = {
         ("binned:bins=10,30,100",),
     ),
     "compare": Figure(
-        compare, "two planes or more", "planes side by side on the same axes", ("binned", "kde_lower", "kde_upper")
+        compare, "two planes or more", "planes side by side on the same axes", ("binned", "quantised", "kde_upper")
     ),
     "bounds": Figure(
         bounds, "a lower and an upper bound", "the band between two bounds over the epochs", ("kde_lower", "kde_upper")

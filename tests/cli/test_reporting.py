@@ -109,7 +109,7 @@ def test_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "ipstore", "--help"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     listed = done.stdout.split("Commands:")[1]
-    for command in ("capture", "analyze", "plot", "runs", "info", "verify", "estimators"):
+    for command in ("capture", "analyze", "estimators", "plot", "figures", "runs", "info", "verify"):
         assert f"  {command} " in listed
     assert "..." not in listed, "a command's first line is too long for the list"
 
