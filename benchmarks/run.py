@@ -1,6 +1,6 @@
 """Every benchmark, one after the other, written to RESULTS.md with the machine's description.
 
-Run: ``make bench`` (about ten minutes and 11 GB of disk, on a machine that does nothing else)
+Run: ``make bench`` (about fifteen minutes and 11 GB of disk, on a machine that does nothing else)
 """
 
 import argparse
@@ -16,7 +16,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import analysis, binned, capture, trainer, writing  # noqa: E402  (threads are set before NumPy loads)
+from benchmarks import analysis, binned, capture, kde, knn, noisy, together, trainer, writing  # noqa: E402  (threads are set before NumPy loads)
 from ipstore.levels import Level  # noqa: E402
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -74,6 +74,14 @@ def rows(repeats: int, folder: str | None) -> list[tuple[str, str, str, str]]:
         "stated",
         f"{kernel[scaled]:.1f} s, scaled from {kernel['scaled from']}",
     )
+    add_estimators(repeats, add)
+    shared = together.measure(repeats, folder)
+    add(
+        "`analyze`, 3 questions at once",
+        f"the same one after the other, {shared['seconds']['one by one']:.1f} s",
+        "one read",
+        f"{shared['ratio']:.2f}x",
+    )
     levels: tuple[tuple[Level, str], ...] = (("full", "≤ 1.10"), ("codes", "-"))
     for level, target in levels:
         streaming = capture.measure(repeats=repeats, folder=folder, level=level)
@@ -94,6 +102,41 @@ def rows(repeats: int, folder: str | None) -> list[tuple[str, str, str, str]]:
     )
     add_analysis(analysis.measure(folder=folder), add)
     return found
+
+
+def add_estimators(repeats: int, add: Any) -> None:
+    """The other estimators that have a target."""
+    bounds = kde.measure(repeats)
+    baseline = f"plain torch float32 of one bound, {bounds['milliseconds']['torch']:.0f} ms"
+    for case, ratio in bounds["ratio"].items():
+        target = "-" if "soft" in case else "≥ 40"
+        add(f"both bounds of `kde`, 4096 x 10, {case}", baseline, target, f"{ratio:.0f}x")
+    add("`kde`, largest deviation", "float64", "≤ 1e-5 bits", f"{bounds['deviation from float64, bits']:.1e} bits")
+    many = bounds[f"{kde.MANY} rows"]
+    add(
+        f"`kde`, {kde.MANY} rows, memory",
+        f"N x N float32, {many['N x N float32 would take, MB']:.0f} MB",
+        "by tiles",
+        f"{many['memory beyond 500 rows, MB']:.0f} MB; {many['seconds']['noise 0.001']:.2f} s at noise 0.001",
+    )
+    neighbours = knn.measure(repeats)["layers"]
+    for rival in ("mi", "micd"):
+        ratios = {case: each["ratio"][f"npeet_plus.{rival}"] for case, each in neighbours.items()}
+        add(
+            "`knn`, 4096 rows of 1 to 64 units",
+            f"npeet_plus.{rival}",
+            "≥ 1",
+            f"{min(ratios.values()):.1f}x to {max(ratios.values()):.1f}x; 10 units: {ratios['10 units, gain 1']:.1f}x",
+        )
+    drawn = noisy.measure(repeats)
+    for noise in noisy.NOISES:
+        case = f"noise {noise:g}"
+        add(
+            f"`noisy`, 4096 x 10, {case}",
+            "plain torch float32",
+            "stated",
+            f"{drawn['draws per second'][case]:,.0f} draws per second, {drawn['ratio'][case]:.0f}x",
+        )
 
 
 def add_analysis(measured: dict[str, Any], add: Any) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ipstore.analysis.estimators.base import Estimator
 from ipstore.analysis.estimators.corrections import CORRECTION, UNBOUNDED, Correction, choose
-from ipstore.analysis.estimators.counting import QUANTITIES, count
+from ipstore.analysis.estimators.counting import QUANTITIES, TRUTHS, count
 from ipstore.analysis.estimators.encoding import activations, each_by_its_own, equal_edges
 from ipstore.analysis.estimators.parameters import Choice, Integer, Interval, Number
 from ipstore.analysis.probe import Probe
@@ -236,7 +236,7 @@ binned = Estimator(
         CORRECTION,
     ),
     settle=_settle,
-    truths={"bsc": {}, "bec": {}, "popcount": {}, "clusters": {}},
+    truths=TRUTHS,
     marks_nonfinite=True,
     read_codes=_read_codes,
 )

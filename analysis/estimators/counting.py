@@ -23,12 +23,17 @@ from ipstore.analysis.estimators.corrections import (
 )
 from ipstore.analysis.probe import entropy as entropy_of
 
-__all__ = ["QUANTITIES", "count"]
+__all__ = ["QUANTITIES", "TRUTHS", "count"]
 
 QUANTITIES = (
     *(I_XT, I_TY, H_T, N_CELLS, COVERAGE),
     *(replace(error, of_samples=True) for error in (I_XT_SE, I_TY_SE)),
 )
+
+TRUTHS: dict[str, dict[str, Any]] = {
+    name: {} for name in ("bsc", "bec", "popcount", "clusters", "bsc_sample", "popcount_sample")
+}
+"""The beds that each is held to: counted exactly, and corrected from samples."""
 
 Encode = Callable[[NDArray[Any], NDArray[np.float64] | None], tuple[NDArray[Any], NDArray[np.bool_]]]
 """From (cell, sample, unit) and the samples' weights, None if they are equal, to codes (cell, sample, unit), integers

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ipstore.analysis.estimators.base import Estimator
 from ipstore.analysis.estimators.corrections import CORRECTION, UNBOUNDED, Correction, choose
-from ipstore.analysis.estimators.counting import QUANTITIES, count
+from ipstore.analysis.estimators.counting import QUANTITIES, TRUTHS, count
 from ipstore.analysis.estimators.encoding import symbols
 from ipstore.binning import Binning
 
@@ -74,7 +74,7 @@ discrete = Estimator(
     quantities=QUANTITIES,
     parameters=(CORRECTION,),
     settle=choose,
-    truths={"bsc": {}, "bec": {}, "popcount": {}, "clusters": {}},
+    truths=TRUTHS,
     marks_nonfinite=True,
     read_codes=_read_codes,
 )

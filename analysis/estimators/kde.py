@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ipstore.analysis.estimators.base import I_TY, I_XT, Estimator, Quantity
 from ipstore.analysis.estimators.mixtures import NOISE, Components, Tiles
 
-__whole_ = ["kde_lower", "kde_upper", "kernel"]
+__all__ = ["kde_lower", "kde_upper", "kernel"]
 
 
 def kernel(

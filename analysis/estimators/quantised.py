@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ipstore.analysis.estimators.base import Estimator
 from ipstore.analysis.estimators.corrections import CORRECTION, UNBOUNDED, Correction, choose
-from ipstore.analysis.estimators.counting import QUANTITIES, count
+from ipstore.analysis.estimators.counting import QUANTITIES, TRUTHS, count
 from ipstore.analysis.estimators.encoding import activations, each_by_its_own, equal_edges, symbols
 from ipstore.analysis.estimators.parameters import Integer, Interval
 from ipstore.analysis.probe import Probe
@@ -133,6 +133,6 @@ quantised = Estimator(
         CORRECTION,
     ),
     settle=_settle,
-    truths={"bsc": {}, "bec": {}, "popcount": {}, "clusters": {}},
+    truths=TRUTHS,
     marks_nonfinite=True,
 )

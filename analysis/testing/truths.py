@@ -17,7 +17,7 @@ References
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import e, log2, pi, sqrt
 from typing import Any
@@ -344,6 +344,24 @@ def _gao_mixture() -> Bed:
     )
 
 
+def _sampled(population: Bed) -> Bed:
+    """Draw from a population instead of giving it whole."""
+    whole = population.draw()
+    x = np.arange(len(whole.t)) if whole.x_id is None else whole.x_id
+
+    def sampler(samples: int, rng: np.random.Generator) -> Data:
+        rows = rng.choice(len(whole.t), samples, p=whole.p_x)
+        return Data(whole.t[rows], whole.p_y_given_x[rows], x[rows])
+
+    return replace(
+        population,
+        name=f"{population.name}_sample",
+        description=f"samples of the bed {population.name}: {population.description}",
+        population=False,
+        sampler=sampler,
+    )
+
+
 _BEDS: dict[str, Callable[[], Bed]] = {
     "bsc": _bsc,
     "bec": _bec,
@@ -355,4 +373,6 @@ _BEDS: dict[str, Callable[[], Bed]] = {
     "gaussian_classes": _gaussian_classes,
     "gaussian_classes_5d": _gaussian_classes_5d,
     "gao_mixture": _gao_mixture,
+    "bsc_sample": lambda: _sampled(get("bsc")),
+    "popcount_sample": lambda: _sampled(get("popcount")),
 }

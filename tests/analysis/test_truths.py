@@ -24,6 +24,8 @@ NAMES = (
     "gaussian_classes",
     "gaussian_classes_5d",
     "gao_mixture",
+    "bsc_sample",
+    "popcount_sample",
 )
 POPULATIONS = NAMES[:5]
 SAMPLED = NAMES[5:]
@@ -89,6 +91,33 @@ def test_a_population_is_the_same_whatever_is_asked() -> None:
         once, again = bed.draw(), bed.draw(7, random_state=3)
         for left, right in zip(vars(once).values(), vars(again).values(), strict=True):
             np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("name", ["bsc", "popcount"])
+def test_samples_of_a_population(name: str) -> None:
+    """They fall on the population's rows, with its probabilities, and the same input has the same number."""
+    whole, bed = truths.get(name).draw(), truths.get(f"{name}_sample")
+    assert bed.truth == truths.get(name).truth
+    data = bed.draw(20_000, random_state=1)
+    assert data.p_x is None
+    x = np.arange(len(whole.t)) if whole.x_id is None else whole.x_id
+    p = np.full(len(whole.t), 1 / len(whole.t)) if whole.p_x is None else whole.p_x
+    y = whole.p_y_given_x.argmax(axis=1)
+    expected: dict[Any, float] = defaultdict(float)
+    for key, probability in zip(zip(map(tuple, whole.t.tolist()), y, strict=True), p, strict=True):
+        expected[key] += probability
+    rows = zip(map(tuple, data.t.tolist()), data.p_y_given_x.argmax(axis=1), strict=True)
+    seen: dict[Any, int] = defaultdict(int)
+    for key in rows:
+        seen[key] += 1
+    assert set(seen) <= set(expected)
+    for key, probability in expected.items():
+        assert abs(seen[key] / 20_000 - probability) < 5 * sqrt(probability / 20_000) + 1e-12
+    assert data.x_id is not None
+    for number in np.unique(data.x_id)[:50]:
+        labels = data.p_y_given_x[data.x_id == number]
+        assert (labels == labels[0]).all()
+        assert (labels[0] == whole.p_y_given_x[x == number][0]).all()
 
 
 def test_two_gaussians() -> None:
