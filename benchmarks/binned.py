@@ -14,15 +14,14 @@ Run: ``OMP_NUM_THREADS=1 python -m benchmarks.binned [--repeats 9]``
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from itertools import product
-from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.timing import typical_seconds
 from ipstore.analysis.estimators import get
 from ipstore.binning import Binning
 
@@ -64,12 +63,6 @@ def digitise_pack_unique(t: NDArray[Any], y: NDArray[np.int64], bins: int = 30) 
     return results
 
 
-def seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
 def measure(repeats: int = 9) -> dict[str, Any]:
     """Give ratios, nanoseconds per activation, and the time of a whole run, scaled from a slice."""
     layers, y = network(CELLS)
@@ -93,13 +86,7 @@ def measure(repeats: int = 9) -> dict[str, Any]:
         "binned, range=unit": lambda: binned(first, labels, range="unit"),
         "binned, all six layers": lambda: [binned(t, labels) for t in layers],
     }
-    for case in cases.values():
-        case()  # compile
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(repeats):
-        for name, case in cases.items():
-            times[name].append(seconds(case))
-    typical = {name: median(values) for name, values in times.items()}
+    typical = typical_seconds(cases, repeats)
     per_network = typical["binned, all six layers"] / CELLS
     return {
         "baseline": "numpy digitise + pack + unique, per cell",

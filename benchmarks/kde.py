@@ -21,14 +21,13 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.timing import typical_seconds
 from ipstore.analysis.estimators import get
 from ipstore.analysis.estimators.kde import kernel
 
@@ -104,12 +103,6 @@ def deviation(samples: int = 1500) -> float:
     return float(worst)
 
 
-def seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
 def measure(repeats: int = 9) -> dict[str, Any]:
     """Give ratios, the deviation, and time and memory of many rows."""
     import torch
@@ -129,13 +122,7 @@ def measure(repeats: int = 9) -> dict[str, Any]:
     for noise in NOISES:
         cases[f"noise {noise:g}"] = lambda noise=noise: upper(t, hard, noise=noise)
         cases[f"noise {noise:g}, soft labels"] = lambda noise=noise: upper(t, soft, noise=noise)
-    for case in cases.values():
-        case()  # compile
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(repeats):
-        for name, case in cases.items():
-            times[name].append(seconds(case))
-    typical = {name: median(values) for name, values in times.items()}
+    typical = typical_seconds(cases, repeats)
     done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, check=True)
     before, peak, many = json.loads(done.stdout)
     return {

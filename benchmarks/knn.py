@@ -14,16 +14,15 @@ Run: ``OMP_NUM_THREADS=1 python -m benchmarks.knn [--repeats 5]``
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from itertools import product
-from statistics import median
 from typing import Any
 
 import npeet_plus
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.timing import typical_seconds
 from ipstore.analysis.estimators import get
 
 UNITS = (1, 2, 3, 5, 10, 20, 64)
@@ -38,12 +37,6 @@ def layer(units: int, gain: float) -> tuple[NDArray[np.float32], NDArray[np.int6
     hidden = np.tanh(patterns @ rng.normal(0, gain * 12**-0.5, (12, 10)))
     t = np.tanh(hidden @ rng.normal(0, gain * 10**-0.5, (10, units)))
     return t.astype(np.float32), (patterns.sum(axis=1) + rng.normal(0, 1, len(patterns)) > 0).astype(np.int64)
-
-
-def seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def measure(repeats: int = 5) -> dict[str, Any]:
@@ -61,11 +54,7 @@ def measure(repeats: int = 5) -> dict[str, Any]:
         found = {name: float(case()) for name, case in cases.items()}
         if gain == 1:
             np.testing.assert_allclose(found["knn"], found["npeet_plus.mi"], rtol=0, atol=1e-9)
-        times: dict[str, list[float]] = {name: [] for name in cases}
-        for _ in range(repeats):
-            for name, case in cases.items():
-                times[name].append(seconds(case))
-        typical = {name: median(values) for name, values in times.items()}
+        typical = typical_seconds(cases, repeats)
         results[f"{units} units, gain {gain:g}"] = {
             "milliseconds": {name: 1e3 * value for name, value in typical.items()},
             "ratio": {name: typical[name] / typical["knn"] for name in list(cases)[1:]},

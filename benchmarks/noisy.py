@@ -14,12 +14,12 @@ Run: ``OMP_NUM_THREADS=1 python -m benchmarks.noisy [--repeats 9]``
 import argparse
 import json
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 import numpy as np
 
-from benchmarks.kde import SAMPLES, layer, seconds
+from benchmarks.kde import SAMPLES, layer
+from benchmarks.timing import typical_seconds
 from ipstore.analysis.estimators import get
 
 NOISES = (1e-3, 1e-2, 1.0)
@@ -64,13 +64,7 @@ def measure(repeats: int = 9) -> dict[str, Any]:
     cases: dict[str, Callable[[], object]] = {"torch": lambda: in_torch(rows, labels, NOISES[0], draws)}
     for noise in NOISES:
         cases[f"noise {noise:g}"] = lambda noise=noise: noisy(t, hard, noise=noise)
-    for case in cases.values():
-        case()  # compile
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(repeats):
-        for name, case in cases.items():
-            times[name].append(seconds(case))
-    typical = {name: median(values) for name, values in times.items()}
+    typical = typical_seconds(cases, repeats)
     return {
         "baseline": "torch float32: cdist, square, logsumexp over N x N and per class, for each set of draws",
         "shape": list(t.shape),

@@ -10,22 +10,15 @@ Run: ``OMP_NUM_THREADS=1 python -m benchmarks.together [--repeats 5]``
 import argparse
 import json
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from benchmarks.stored import real_block, write_run
+from benchmarks.timing import typical_seconds
 from ipstore.analysis import analyze, analyze_all
 
 BINS = (10, 30, 100)
-
-
-def seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def measure(repeats: int = 5, folder: str | None = None) -> dict[str, Any]:
@@ -38,13 +31,7 @@ def measure(repeats: int = 5, folder: str | None = None) -> dict[str, Any]:
             "together": lambda: analyze_all(store, "run", asks, again=True),
             "one by one": lambda: [analyze(store, "run", bins=bins, again=True) for bins in BINS],
         }
-        for case in cases.values():
-            case()  # compile, and have the store in memory for both
-        times: dict[str, list[float]] = {name: [] for name in cases}
-        for _ in range(repeats):
-            for name, case in cases.items():
-                times[name].append(seconds(case))
-    typical = {name: median(values) for name, values in times.items()}
+        typical = typical_seconds(cases, repeats)
     return {"seconds": typical, "ratio": typical["one by one"] / typical["together"]}
 
 
