@@ -1,6 +1,6 @@
 """The accessor ``.ip``: the functions of this package, where the data already lie at hand."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import xarray as xr
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from ipstore.analysis import plane
 from ipstore.analysis.labelled import Subject, information
 from ipstore.analysis.probe import Probe
-from ipstore.analysis.questions import expand, stack
+from ipstore.analysis.questions import Ask, expand, stack
 
 __all__ = ["ActivationAccessor", "LayersAccessor", "RunAccessor"]
 
@@ -24,6 +24,10 @@ class RunAccessor:
     def information_plane(self, estimator: str = "binned", **options: Any) -> xr.Dataset:
         """Call `ipstore.analysis.information_plane` on this run."""
         return plane.information_plane(self._run, estimator, **options)
+
+    def information_planes(self, asks: Sequence[Ask], **options: Any) -> list[xr.Dataset]:
+        """Call `ipstore.analysis.information_planes` on this run."""
+        return plane.information_planes(self._run, asks, **options)
 
 
 @xr.register_dataset_accessor("ip")  # type: ignore[no-untyped-call]  # xarray does not type it

@@ -11,6 +11,8 @@ from ipstore.errors import ParameterError
 
 __all__ = ["seed_interval"]
 
+_FEWEST = 5
+
 _RESAMPLED_VALUES = 2**22
 """Resampled values at a time: 32 MiB."""
 
@@ -22,6 +24,7 @@ def seed_interval(
 
     Seeds are what an experiment repeats, so this is the interval to quote. With few seeds it is too narrow, as every
     bootstrap is: of normal seeds a nominal 95% covers the mean 85% of the time with 5, 90% with 10, 92% with 20.
+    With 3 it would be 71%, so with fewer than 5 there is none.
 
     Parameters
     ----------
@@ -37,12 +40,12 @@ def seed_interval(
     Returns
     -------
     DataArray (..., bound)
-        ``bound`` is "low" and "high"; NaN for a single seed.
+        ``bound`` is "low" and "high"; NaN for fewer than five seeds.
 
     Raises
     ------
     ParameterError
-        If there is no dimension ``seed``, or `level` lies outside (0, 1).
+        If there is no dimension ``seed``, `level` lies outside (0, 1), or `resamples` is less than 1.
 
     References
     ----------
@@ -52,15 +55,19 @@ def seed_interval(
         raise ParameterError(f"an interval over seeds needs a dimension seed but got {values.dims}")
     if not 0 < level < 1:
         raise ParameterError(f"level must lie in (0, 1) but got {level!r}")
+    if resamples < 1:
+        raise ParameterError(f"resamples must be 1 or more but got {resamples}")
     ordered = values.transpose(..., "seed")
     shape = [ordered.sizes[dim] for dim in ordered.dims[:-1]]
     rows = np.asarray(ordered.values, np.float64).reshape(prod(shape), ordered.sizes["seed"])
     ends = np.full((len(rows), 2), np.nan)
-    if rows.shape[1] > 1:
+    if rows.shape[1] >= _FEWEST:
         low, high = rows.min(axis=1), rows.max(axis=1)
         same = high - low <= 1e-14 * np.maximum(abs(low), abs(high))  # a spread of mere rounding has no bootstrap
         ends[same] = np.stack([low, high], axis=-1)[same]
-        free = np.flatnonzero(~same & np.isfinite(rows).all(axis=1))
+        finite = np.isfinite(rows).all(axis=1)
+        ends[~finite] = np.nan
+        free = np.flatnonzero(~same & finite)
         step = max(1, _RESAMPLED_VALUES // (resamples * rows.shape[1]))
         for start in range(0, len(free), step):
             some = free[start : start + step]

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 from typing import Any
 
@@ -52,6 +52,14 @@ class Subject:
     chosen: xr.DataArray | None = None
     predicted: xr.DataArray | None = None
 
+    @cached_property
+    def probes(self) -> list[Probe]:
+        """The probe, or under a choice of samples that of each choice."""
+        if self.chosen is None:
+            return [self.probe]
+        masks = self.chosen.transpose(..., "sample").values.reshape(-1, self.chosen.sizes["sample"])
+        return [_part(self.probe, mask) for mask in masks]
+
 
 @dataclass(frozen=True, eq=False)
 class _Task:
@@ -80,7 +88,7 @@ class _Task:
     def identity(self) -> Hashable:
         """Equal for tasks whose kernels would compute the same."""
         table = None if self.table is None else self.table.tobytes()
-        return self.estimator.kernel, repr(sorted(self.params.items())), table
+        return self.estimator.kernel, self.estimator.marks_nonfinite, repr(sorted(self.params.items())), table
 
     def compute(self, t: NDArray[Any], probe: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
         return self.estimator.compute(t if self.table is None else self.table[t], probe, self.params)
@@ -138,6 +146,9 @@ def _plan(question: Question, layer: str, subject: Subject, quantities: Sequence
         binning = Binning.from_attrs(array.attrs["binning"])
         wanted, table = estimator.read_codes(binning, estimator.check(question.params))
         params = estimator.resolve(wanted, probe)
+    if subject.predicted is None:
+        for part in subject.probes:  # what could not be answered of a part is refused before anything is computed
+            estimator.resolve(question.params if array.dtype.kind != "u" else params, part)
     given = tuple(each for each in estimator.quantities if quantities is None or each.name in quantities)
     if subject.predicted is not None:
         given = tuple(each for each in given if each.name in (I_TY.name, I_TY_SE.name))
@@ -176,14 +187,8 @@ def _with_attributes(plane: xr.Dataset, subject: Subject, tasks: Sequence[_Task]
     }
     if subject.predicted is not None:
         return plane.assign_attrs({**attrs, "labels": "output"})
-    probes = [probe] if subject.chosen is None else _chosen_probes(subject.chosen, probe)
-    means = {key: float(np.mean([getattr(each, key) for each in probes])) for key in ("I_XY", "H_X", "H_Y")}
+    means = {key: float(np.mean([getattr(each, key) for each in subject.probes])) for key in ("I_XY", "H_X", "H_Y")}
     return plane.assign_attrs({**attrs, **means})
-
-
-def _chosen_probes(chosen: xr.DataArray, probe: Probe) -> list[Probe]:
-    masks = chosen.transpose(..., "sample").values.reshape(-1, chosen.sizes["sample"])
-    return [_part(probe, mask) for mask in masks]
 
 
 def _of_layer(name: str, array: xr.DataArray, subject: Subject, tasks: Sequence[_Task]) -> list[xr.Dataset]:
@@ -229,7 +234,7 @@ def _answer(
     beside: Sequence[str],
 ) -> tuple[NDArray[np.float64], ...] | NDArray[np.float64]:
     """Work on one block: every quantity of every task over the leading dimensions, flat, or the only one."""
-    given = dict(zip(beside, others, strict=True))
+    given = {key: array.view() for key, array in zip(beside, others, strict=True)}
     *leading, samples, units = t.shape
     parts = {
         key: np.broadcast_to(given.pop(key), (*leading, samples)).reshape(-1, samples)
@@ -237,14 +242,20 @@ def _answer(
         if key in given
     }
     cells = t.reshape(prod(leading), samples, units)
+    for array in (cells, *given.values()):  # the estimators share them: one that writes to them is the one to fail
+        array.flags.writeable = False
     out = [{name: np.full(len(cells), np.nan) for name in each} for each in names]
     for place, some, probe in _parts(cells, given, **parts):
         done: dict[Hashable, dict[str, NDArray[np.float64]]] = {}
         for number, task in enumerate(tasks):
             if H_Y.name in out[number]:
-                out[number][H_Y.name][place] = (answers := _probe_of(probe)).H_Y
+                finite = np.isfinite(some).all()
+                out[number][H_Y.name][place] = (answers := _probe_of(probe)).H_Y if finite else np.nan
+                if not finite:
+                    continue
                 if np.count_nonzero(answers.p_y) < 2:  # it always answers the same: no T can tell anything of it
-                    out[number][I_TY.name][place] = 0.0
+                    for quantity in task.given:
+                        out[number][quantity.name][place] = 0.0
                     continue
             try:
                 if task.identity not in done:

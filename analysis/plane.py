@@ -47,6 +47,10 @@ class View:
         for name, words in (("split", get_args(Split)), ("target", get_args(Target))):
             if (given := getattr(self, name)) not in words:
                 raise ParameterError(f"{name} must be one of {', '.join(map(repr, words))} but got {given!r}")
+        if isinstance(self.quantities, str):
+            object.__setattr__(self, "quantities", [self.quantities])
+        if self.quantities is not None and not self.quantities:
+            raise ParameterError("quantities must name one quantity or more, or be None for all, but is empty")
         if isinstance(self.every, bool) or not isinstance(self.every, int | np.integer) or self.every < 1:
             raise ParameterError(f"every must be a number of epochs, 1 or more, but got {self.every!r}")
 
@@ -128,7 +132,8 @@ class View:
             )
         if output.sizes[f"{name}_unit"] < 2:
             raise ParameterError(f"target 'output' is the largest of several outputs, but layer {name!r} has one unit")
-        predicted: xr.DataArray = output.argmax(f"{name}_unit")
+        # Of NaN it says something too; the estimate of such a cell is NaN all the same.
+        predicted: xr.DataArray = output.argmax(f"{name}_unit", skipna=False)
         return predicted
 
 

@@ -97,7 +97,8 @@ def stack(grid: Mapping[str, Sequence[Any]], planes: Sequence[xr.Dataset]) -> xr
     -------
     Dataset
         With the parameters of the grid as leading dimensions and coordinates: numbers, or words ("-1..1",
-        "none") where not all are numbers. The attribute ``parameters`` lists their values.
+        "none") where not all are numbers. The attribute ``parameters`` lists their values, and those of any other
+        parameter that follows from them.
 
     Raises
     ------
@@ -114,8 +115,19 @@ def stack(grid: Mapping[str, Sequence[Any]], planes: Sequence[xr.Dataset]) -> xr
             for start in range(0, len(stacked), len(values))
         ]
     (whole,) = stacked
+    if not grid:
+        return whole
+    settled = {key: [plane.attrs["parameters"][key] for plane in planes] for key in whole.attrs["parameters"]}
+    several = {
+        key: [each for i, each in enumerate(values) if each not in values[:i]] for key, values in settled.items()
+    }
     listed = {key: [_plain(value) for value in values] for key, values in grid.items()}
-    return whole.assign_attrs(parameters={**whole.attrs["parameters"], **listed}) if grid else whole
+    for name, array in whole.data_vars.items():
+        kinds = {plane[name].attrs.get("kind") for plane in planes}
+        if len(kinds) > 1:  # some points are counted and some corrected, say: no more can be claimed of all
+            array.attrs["kind"] = "estimate"
+    used = {key: values[0] if len(values) == 1 else values for key, values in several.items()}
+    return whole.assign_attrs(parameters=used | listed)
 
 
 def _plain(value: Any) -> Any:
@@ -130,4 +142,6 @@ def _labels(values: Sequence[Any]) -> np.ndarray[Any, Any]:
 
 def _label(value: Any) -> str:
     """Write a value as the command line does."""
-    return f"{value[0]:g}..{value[1]:g}" if isinstance(value, tuple) else str(value).lower()
+    if isinstance(value, tuple):
+        return "..".join(str(end).removesuffix(".0") for end in value)
+    return str(value).lower()

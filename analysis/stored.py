@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -26,6 +27,9 @@ from ipstore.version import __version__
 __all__ = ["NonFiniteWarning", "Outcome", "analyze", "analyze_all", "refused"]
 
 _dask: Any = dask  # its functions carry no types
+
+_OFTEN = 5.0
+"""Seconds of work between commits, about, where a slab of epochs takes longer."""
 
 _IDENTITY = ("estimator", "estimator_version", "parameters", "layers", "every", "split", "target")
 
@@ -237,13 +241,16 @@ def _writer(
     anew: bool,
 ) -> ResultWriter:
     seeds = [int(seed) for seed in tree["seed"].to_numpy()]
-    return ResultWriter(folder, provenance["name"], quantities, seeds, provenance["layers"], provenance, anew=anew)
+    identity = (*_IDENTITY, "run_created_at")
+    layers = provenance["layers"]
+    return ResultWriter(folder, provenance["name"], quantities, seeds, layers, provenance, identity, anew=anew)
 
 
 def _compute(tree: xr.DataTree, view: View, jobs: Sequence[_Job], on_progress: Callable[[int, int], None]) -> None:
     """Bring every job to the end of the run, a slab of epochs at a time, those that are equally far together."""
     places = view.epochs(tree)
     total, step = len(places), _slab(tree)
+    few = 1  # an estimator that takes long is stored often, so that little is lost when it is broken off
     while alive := [job for job in jobs if job.error is None]:
         start = min(job.writer.epochs for job in alive)
         on_progress(start, total)
@@ -251,7 +258,8 @@ def _compute(tree: xr.DataTree, view: View, jobs: Sequence[_Job], on_progress: C
             break
         together = [job for job in alive if job.writer.epochs == start]
         ahead = [job.writer.epochs for job in alive if job.writer.epochs > start]
-        stop = min([total, start // step * step + step, *ahead])
+        stop = min([total, start + few, start // step * step + step, *ahead])
+        began = time.monotonic()
         # Planes of just these epochs: Dask's work on a graph grows with the graph, and the whole run's is large.
         planes = view.planes(_at(tree, places[start:stop]), [job.question for job in together])
         try:
@@ -261,9 +269,14 @@ def _compute(tree: xr.DataTree, view: View, jobs: Sequence[_Job], on_progress: C
             continue
         for job, answer in zip(together, answers, strict=True):
             job.writer.append(answer)
+        took = time.monotonic() - began
+        few = min(step, 2 * few) if took < _OFTEN / 2 else max(1, few // 2) if took > 2 * _OFTEN else few
     for job in jobs:
         if job.error is None:
-            job.writer.finish()
+            try:
+                job.writer.finish()
+            except IpstoreError as error:
+                job.error = error
 
 
 def _slab(tree: xr.DataTree) -> int:
@@ -307,7 +320,7 @@ def refused(plane: xr.Dataset) -> str | None:
         cells = np.argwhere(lost.sel(layer=layer).transpose("epoch", "seed").values)
         if len(cells):
             epoch, seed = lost["epoch"].values[cells[0][0]], lost["seed"].values[cells[0][1]]
-            more = f" (and {len(cells) - 1} more cells)" if len(cells) > 1 else ""
+            more = f" (and {len(cells) - 1} more)" if len(cells) > 1 else ""
             told.append(f"layer {str(layer)!r} at epoch {epoch}, seed {seed}{more}")
     if not told:
         return None

@@ -26,10 +26,11 @@ def summary(plane: xr.Dataset) -> xr.Dataset:
     Dataset
         Over the grid, if any, and ``layer``; in memory, in bits save the epoch. Of the curve of I(X;T) that is the
         mean over seeds: ``peak_I_XT``, ``peak_epoch`` (the first, if there are several) and ``drop``, the peak
-        minus the end. At the last epoch, the mean over seeds, the standard deviation over them (n - 1), and the
-        95% interval of the mean (`seed_interval`), both NaN for a single seed: ``end_I_XT``, ``end_I_XT_sd``,
-        ``end_I_XT_low`` and ``end_I_XT_high``, and the same of ``end_I_TY``. Of a sampled probe also the mean
-        ``end_coverage``. The attribute ``seeds`` says how many seeds count.
+        minus the end. At the last epoch, the mean over seeds, the standard deviation over them (n - 1; NaN for
+        one), and the 95% interval of the mean (`seed_interval`; NaN for fewer than five): ``end_I_XT``,
+        ``end_I_XT_sd``, ``end_I_XT_low`` and ``end_I_XT_high``, and the same of ``end_I_TY``. Of a sampled probe
+        also the mean ``end_coverage``, and of a plane about the network's own answer ``end_H_Y``, the mean
+        entropy of that answer. The attribute ``seeds`` says how many seeds count.
 
     Raises
     ------
@@ -58,8 +59,9 @@ def summary(plane: xr.Dataset) -> xr.Dataset:
         made[f"end_{quantity}_sd"] = end.std("seed", ddof=1)
         made[f"end_{quantity}_low"] = interval.sel(bound="low", drop=True)
         made[f"end_{quantity}_high"] = interval.sel(bound="high", drop=True)
-    if "coverage" in plane:
-        made["end_coverage"] = plane["coverage"].isel(epoch=-1, drop=True).load().where(whole).mean("seed")
+    for extra in ("coverage", "H_Y"):
+        if extra in plane:
+            made[f"end_{extra}"] = plane[extra].isel(epoch=-1, drop=True).load().where(whole).mean("seed")
     for name, array in made.data_vars.items():
         array.attrs["units"] = "1" if name in ("peak_epoch", "end_coverage") else "bits"
     return made

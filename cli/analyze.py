@@ -7,6 +7,7 @@ import typer
 
 from ipstore.cli import specs
 from ipstore.cli.output import Json, bits, pairs, print_json, print_table, progress, say
+from ipstore.cli.reporting import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +59,7 @@ def analyze(
     folder, runs = specs.choose_runs(store, run)
     asks = [parse(text) for text in estimator]
     view: dict[str, Any] = {"every": every, "split": split, "target": target}
-    view["layers"] = layers.split(",") if layers else None
+    view["layers"] = None if layers is None else layers.split(",")
     documents: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
     for name in runs:
@@ -83,7 +84,13 @@ def compute(store: "Path", run: str, asks: "Sequence[Ask]", *, again: bool = Fal
     from ipstore.analysis.stored import analyze_all
 
     with progress(run, "epochs") as show:
-        return analyze_all(store, run, asks, again=again, on_progress=show, **view)
+        try:
+            return analyze_all(store, run, asks, again=again, on_progress=show, **view)
+        except KeyboardInterrupt:
+            message = (
+                f"interrupted: the epochs of {run!r} that were analysed are kept; the same command goes on from there"
+            )
+            raise Failure("interrupted", message, 130) from None
 
 
 def _failure(run: str, outcome: "Outcome") -> dict[str, str]:
@@ -113,6 +120,8 @@ def _document(run: str, plane: "xr.Dataset", table: "xr.Dataset") -> dict[str, A
         **{name: plane.attrs.get(name) for name in known},
         "kinds": {str(name): array.attrs["kind"] for name, array in plane.data_vars.items() if "kind" in array.attrs},
         "epochs": plane.sizes["epoch"],
+        "first_epoch": int(plane["epoch"][0]),
+        "last_epoch": int(plane["epoch"][-1]),
         "seeds": plane.sizes["seed"],
         "seeds_counted": table.attrs["seeds"],
         "layers": rows,
@@ -130,7 +139,10 @@ def _print(document: dict[str, Any]) -> None:
     several = {name: ",".join(dict.fromkeys(str(row[name]) for row in document["layers"])) for name in document["grid"]}
     say(f"{document['run']}: {document['estimator']}, {pairs(document['parameters'] | several)}")
     say(f"{about}{stored}")
-    say(f"in bits ({kinds}); mean over {seeds}, and its 95% interval")
+    epochs = "one epoch" if document["epochs"] == 1 else f"{document['epochs']} epochs"
+    when = f"{epochs}, {document['first_epoch']} to {document['last_epoch']}"
+    interval = "and its 95% interval" if counted >= 5 else "too few for an interval"
+    say(f"{when}; mean over {seeds}, {interval}; bits ({kinds})")
     columns, cells = _columns(document)
     print_table(columns, [cells(row) for row in document["layers"]], numbers=columns[len(document["grid"]) + 1 :])
     say("")
@@ -144,6 +156,8 @@ def _columns(document: dict[str, Any]) -> tuple[list[str], Any]:
         columns += ["peak I(X;T)", "epoch", "end I(X;T)", "interval", "drop"]
     if "end_I_TY" in row:
         columns += ["end I(T;Y)", "interval"]
+    if "end_H_Y" in row:
+        columns += ["end H(Y)"]
     if "end_coverage" in row:
         columns += ["coverage"]
 
@@ -154,7 +168,7 @@ def _columns(document: dict[str, Any]) -> tuple[list[str], Any]:
             made += [bits(row["peak_I_XT"]), epoch, bits(row["end_I_XT"]), _interval(row, "I_XT"), bits(row["drop"])]
         if "end_I_TY" in row:
             made += [bits(row["end_I_TY"]), _interval(row, "I_TY")]
-        return [*made, bits(row["end_coverage"])] if "end_coverage" in row else made
+        return [*made, *(bits(row[name]) for name in ("end_H_Y", "end_coverage") if name in row)]
 
     return columns, cells
 

@@ -122,7 +122,7 @@ def _check(names: "Sequence[str]", given: dict[str, int | None], json: bool) -> 
         print_json({"findings": [{**asdict(finding), "fails": finding.fails} for finding in findings]})
     else:
         breaches = f"{len(failed)} of {len(findings)} findings are failures" if failed else "nothing failed"
-        say(f"{len(names)} estimators checked: {breaches}")
+        say(f"{'one estimator' if len(names) == 1 else f'{len(names)} estimators'} checked: {breaches}")
     if failed:
         raise typer.Exit(1)
 

@@ -49,7 +49,7 @@ def plot(
     draw = FIGURES[figure]
     asks = [parse(text) for text in estimator or draw.estimators]
     draw.check([list(expand(name, params)[0]) for name, params in asks])
-    chosen = layers.split(",") if layers else None
+    chosen = None if layers is None else layers.split(",")
     outcomes = compute(folder, runs[0], asks, layers=chosen, every=every, split=split)
     for outcome in outcomes:
         if outcome.error is not None:

@@ -70,15 +70,18 @@ class UnknownNameError(IpstoreError, LookupError):
         The name that was given.
     known : iterable of str
         The names that exist; the message gives the nearest, then all.
+    reason : str, optional
+        Why there is none, where that is known.
     """
 
     kind = "unknown-name"
 
-    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, what: str, name: str, known: Iterable[str], reason: str = "") -> None:
         names = sorted(known)
         nearest = get_close_matches(name, names, n=1)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-        super().__init__(f"there is no {what} {name!r}.{hint} Known: {', '.join(names) or 'none'}")
+        why = f": {reason}" if reason else ""
+        super().__init__(f"there is no {what} {name!r}{why}.{hint} Known: {', '.join(names) or 'none'}")
 
 
 class NotAStoreError(IpstoreError, ValueError):
@@ -163,7 +166,7 @@ class EstimatorError(IpstoreError, RuntimeError):
         self.estimator, self.question, self.where, self.reason = estimator, question, where, reason
 
     def __str__(self) -> str:
-        return f"estimator {self.estimator!r} failed on {self.where}: {self.reason}"
+        return f"estimator {self.estimator!r} failed on {self.where}: {' '.join(self.reason.split())}"
 
 
 class MissingPackageError(IpstoreError, ImportError):

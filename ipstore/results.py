@@ -1,6 +1,7 @@
 """What an analysis wrote: a published group of its own below the run, growing with the run's epochs."""
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ipstore.errors import ParameterError
+from ipstore.errors import ParameterError, RunExistsError
 from ipstore.format import FORMAT, FORMAT_VERSION, check_version
 from ipstore.group import GrowingGroup, read_document, remove_group, utc_now
 from ipstore.reader import open_published
@@ -34,7 +35,9 @@ class ResultWriter:
     seeds : sequence of int
     layers : sequence of str
     provenance : mapping
-        JSON attributes that say what the result is; one that is stored must have the same.
+        JSON attributes that say where the result comes from.
+    identity : sequence of str
+        Those of them that say what it is; a result that is stored must have the same.
     anew : bool
         Begin aside with nothing, and take the place of what is stored at `finish`.
 
@@ -54,6 +57,7 @@ class ResultWriter:
         seeds: Sequence[int],
         layers: Sequence[str],
         provenance: Mapping[str, Any],
+        identity: Sequence[str],
         *,
         anew: bool = False,
     ) -> None:
@@ -75,9 +79,12 @@ class ResultWriter:
                 StaticArray("layer", ("layer",), np.array(layers, np.dtypes.StringDType())),
             ]
             attrs = {"format": FORMAT, "format_version": FORMAT_VERSION, "created_at": utc_now(), **provenance}
-            self._group = GrowingGroup.create(folder, growing, static, attrs, shard_epochs=_CHUNK_EPOCHS)
+            try:
+                self._group = GrowingGroup.create(folder, growing, static, attrs, shard_epochs=_CHUNK_EPOCHS)
+            except RunExistsError:  # another process was quicker; if it is still at it, the lease says so
+                self._group = GrowingGroup.resume(folder)
         else:
-            _check_same(folder, provenance)
+            _check_same(folder, provenance, identity)
             self._group = GrowingGroup.resume(folder)
 
     @property
@@ -109,7 +116,9 @@ class ResultWriter:
             os.rename(self._group.folder, self._place)
 
     def close(self) -> None:
-        """Let others write the result."""
+        """Let others write the result; one of which nothing is stored yet is taken away."""
+        if not self._group.epochs and self._group.folder.exists():
+            shutil.rmtree(self._group.folder)
         self._group.close()
 
 
@@ -134,12 +143,11 @@ def open_result(run: Path, name: str) -> xr.Dataset:
     return open_published(run / "results" / check_name("result", name)).to_dataset()
 
 
-def _check_same(folder: Path, provenance: Mapping[str, Any]) -> None:
+def _check_same(folder: Path, provenance: Mapping[str, Any], identity: Sequence[str]) -> None:
     attrs = read_document(folder)["attributes"]
     check_version(attrs, folder)
-    stored = {key: attrs.get(key) for key in provenance}
-    if stored != dict(provenance):
-        different = {key: value for key, value in stored.items() if value != provenance[key]}
+    different = {key: attrs.get(key) for key in identity if attrs.get(key) != provenance[key]}
+    if different:
         raise ParameterError(
             f"result {folder.name!r} is of something else ({different}, not "
             f"{ {key: provenance[key] for key in different} }): give another name, or have it done again"

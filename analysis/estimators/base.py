@@ -298,13 +298,30 @@ class Estimator:
         """Do what `apply` does, under the kernel's own names; `pick` takes this estimator's quantities from it."""
         self._check_activations(t, samples=len(probe["p_y_given_x"]))
         if self.marks_nonfinite:
-            return dict(self.kernel(t, **probe, **params))
+            return self._check_given(self.kernel(t, **probe, **params), t.shape[:-2])
         finite = (t != MISSING if t.dtype == np.uint8 else np.isfinite(t)).all(axis=(-2, -1))
-        given = self.kernel(t[finite], **probe, **params)
+        given = self._check_given(self.kernel(t[finite], **probe, **params), (int(np.count_nonzero(finite)),))
+        first = self.kernel_names.get(self.quantities[0].name, self.quantities[0].name)
+        if (lost := np.count_nonzero(np.isnan(given[first]))) > 0:
+            raise ValueError(
+                f"its kernel gave NaN as {first} of {lost} of {given[first].size} cells of finite activations"
+            )
         values = {name: np.full(finite.shape, np.nan) for name in given}
         for name, value in values.items():
             value[finite] = given[name]
         return values
+
+    def _check_given(
+        self, given: Mapping[str, NDArray[np.float64]], shape: tuple[int, ...]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Hold a kernel to its word: every quantity is there, and has one value a cell."""
+        for quantity in self.quantities:
+            name = self.kernel_names.get(quantity.name, quantity.name)
+            if name not in given:
+                raise ValueError(f"its kernel gave no {name}, but only {', '.join(given) or 'nothing'}")
+            if np.shape(given[name]) != shape:
+                raise ValueError(f"its kernel gave {name} of shape {np.shape(given[name])} for cells of shape {shape}")
+        return dict(given)
 
     def pick(self, computed: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
         """Take the quantities of this estimator from what `compute` gave."""

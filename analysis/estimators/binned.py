@@ -208,9 +208,10 @@ def _read_codes(stored: Binning, given: dict[str, Any]) -> tuple[dict[str, Any],
             table[: stored.bins] = np.searchsorted(inner, have[:-1], side="right")
             return wanted, None if wanted["bins"] == stored.bins else table
     asked = ", ".join(f"{name}={value!r}" for name, value in given.items())
+    divisors = ", ".join(str(number) for number in range(1, stored.bins + 1) if stored.bins % number == 0)
     raise ParameterError(
         f"the run stores codes of {stored.bins} equal bins on {stored.range}, which cannot answer {asked}: "
-        "every edge asked for must be one that was stored, as with a number of bins that divides the stored. "
+        f"every edge asked for must be one that was stored, as with bins={divisors}. "
         "Capture at level full or half for any other"
     )
 

@@ -91,7 +91,8 @@ def _gaussian(t: NDArray[Any], weights: NDArray[np.float64], noise: float) -> tu
     (sample,) float64
         Squared Mahalanobis distance of each row: how the logarithm changes with its weight, but for a constant.
     """
-    rows = t - weights @ t.astype(np.float64)
+    wide = t.astype(np.float64, order="C")  # the last bits of the products below depend on the layout
+    rows = wide - weights @ wide
     values, vectors = np.linalg.eigh((rows.T * weights) @ rows)
     values = np.maximum(values, 0.0)  # none is negative but by rounding
     return float(np.log1p(values / noise).sum()), ((rows @ vectors) ** 2) @ (1 / (values + noise))

@@ -93,6 +93,10 @@ def _of_cell(
     random_state: int,
 ) -> list[float]:
     """Both information values of a cell (sample, unit), and both standard errors."""
+    # About their middle, so that float32 has room for the noise where activations lie far from 0.
+    wide = t.astype(np.float64)
+    middle = wide.min(axis=0) / 2 + wide.max(axis=0) / 2
+    t = (wide - middle).astype(np.float64 if t.dtype == np.float64 else np.float32)
     tiles = Tiles.of(t, *components.by_label)
     weights = components.weights[tiles.index]
     repeats = max(2, -(-draws // len(weights)))

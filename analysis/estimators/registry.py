@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ipstore.analysis.estimators.base import Estimator
-from ipstore.errors import ParameterError, UnknownNameError
+from ipstore.errors import EstimatorError, ParameterError, UnknownNameError
 
 __all__ = ["GROUP", "available", "estimate", "get", "parse", "require"]
 
@@ -55,6 +55,8 @@ def get(name: str) -> Estimator:
     ------
     UnknownNameError
         If there is none of that name, or no such module or object.
+    EstimatorError
+        If its module cannot be imported.
     ParameterError
         If what is there is no `Estimator`.
     """
@@ -68,9 +70,8 @@ def get(name: str) -> Estimator:
     except Exception as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}.")
         if name not in homes and (missing or isinstance(error, AttributeError | TypeError | ValueError)):
-            raise UnknownNameError("estimator", name, _homes()) from error
-        error.add_note(f"while loading the estimator {name!r} from {home!r}")
-        raise
+            raise UnknownNameError("estimator", name, _homes(), str(error)) from error
+        raise EstimatorError(name, 0, f"import of {home!r}", f"{type(error).__name__}: {error}") from error
     if not isinstance(found, Estimator):
         raise ParameterError(f"{home!r} is a {type(found).__name__}; an estimator must be an {Estimator.__name__}")
     return found

@@ -31,7 +31,7 @@ FIGURES: dict[str, Figure] = {
         sensitivity,
         "one plane with a grid",
         "how information over the epochs depends on a parameter",
-        ("binned:bins=10,30,100",),
+        ("binned:bins=5,10,30",),
     ),
     "compare": Figure(
         compare, "two planes or more", "planes side by side on the same axes", ("binned", "quantised", "kde_upper")

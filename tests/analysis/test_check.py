@@ -186,7 +186,7 @@ def findings(*names: str, **options: Any) -> list[Finding]:
 
 
 def test_an_exact_estimator() -> None:
-    found = findings("binned")
+    found = [each for each in findings("binned") if truths.get(str(each.bed)).population]
     assert {(each.bed, each.promise) for each in found} >= {("bsc", "I_XT"), ("bec", "I_TY"), ("popcount", "H_T")}
     for each in found:
         assert each.verdict == "holds"
@@ -244,7 +244,8 @@ def test_what_is_no_number_is_none(module: ModuleType) -> None:
     nan, above = check_estimators(
         [estimator(lost, parameters=()), estimator(unbounded, kind="upper", parameters=())], contract=False
     )
-    assert (nan.verdict, above.verdict) == ("breach", "holds")
+    assert (nan.verdict, above.verdict) == ("error", "holds")
+    assert nan.message == "ValueError: its kernel gave NaN as I_TY of 1 of 1 cells of finite activations"
     for found in (nan, above):
         assert (found.estimate, found.error, found.interval, found.standard_error) == (None,) * 4
         json.dumps(dataclasses.asdict(found), allow_nan=False)
@@ -261,7 +262,8 @@ def test_what_raises_ends_nothing(module: ModuleType) -> None:
     assert "Did you mean 'gaussian_classes'" in misnamed.message
     assert (nowhere.verdict, nowhere.message) == ("untested", "declares no bed in `truths`")
     assert not nowhere.fails
-    assert {each.verdict for each in binned} == {"holds"}
+    assert binned
+    assert not any(each.fails for each in binned)
 
 
 def test_a_package_that_is_not_installed_is_no_failure(module: ModuleType) -> None:
@@ -286,7 +288,8 @@ def test_the_contract_is_checked_too(module: ModuleType) -> None:
 def test_an_estimator_that_has_no_home() -> None:
     first, *others = check_estimators([get("binned")])
     assert (first.estimator, first.verdict) == ("binned", "holds")
-    assert {each.verdict for each in others} == {"holds"}
+    assert others
+    assert not any(each.fails for each in others)
     (found,) = check_estimators([estimator()], samples=400, contract=False)
     assert (found.estimator, found.verdict) == ("likelihood", "holds")
 

@@ -44,6 +44,11 @@ def test_a_cell_does_not_depend_on_the_others(monkeypatch: pytest.MonkeyPatch) -
 
 def test_where_there_is_no_interval() -> None:
     assert seed_interval(draws(3, 1)).isnull().all()
+    assert seed_interval(draws(3, 4)).isnull().all()
+    assert seed_interval(draws(3, 5)).notnull().all()
+    endless = draws(2, 6)
+    endless[0] = [1, 1, 1, 1, 1, np.inf]
+    assert seed_interval(endless).isnull().all("bound").values.tolist() == [True, False]
     assert seed_interval(draws(3, 0)).isnull().all()
     values = draws(3, 6)
     values[1, 2] = np.nan
@@ -61,3 +66,5 @@ def test_refusals() -> None:
         seed_interval(draws(3, 2).mean("seed"))
     with pytest.raises(ParameterError, match=r"level must lie in \(0, 1\) but got 95"):
         seed_interval(draws(3, 2), 95)
+    with pytest.raises(ParameterError, match="resamples must be 1 or more but got 0"):
+        seed_interval(draws(3, 2), resamples=0)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ipstore.analysis import estimators
 from ipstore.analysis.estimators import Choice, Estimator, Integer, Interval, Number
 from ipstore.analysis.probe import Probe
-from ipstore.errors import ActivationError, ParameterError, UnknownNameError
+from ipstore.errors import ActivationError, EstimatorError, ParameterError, UnknownNameError
 
 T = np.array([[-0.9], [-0.1], [0.9]], np.float32)
 LABELS = np.array([[1, 0], [1, 0], [0, 1]])
@@ -126,9 +126,11 @@ def test_of_another_package(package: Path) -> None:
         assert estimators.get(name).version == 3
         assert estimators.estimate(name, T, LABELS, scale=1)["I_XT"] == pytest.approx(1.8)
     assert estimators.get("binned").version == 1
-    with pytest.raises(ZeroDivisionError) as raised:
+    message = "'broken' failed on import of 'broken_package:mine': ZeroDivisionError: division by zero"
+    with pytest.raises(EstimatorError, match=message):
         estimators.get("broken")
-    assert raised.value.__notes__ == ["while loading the estimator 'broken' from 'broken_package:mine'"]
+    with pytest.raises(UnknownNameError, match=r"no estimator 'absent:x': No module named 'absent'\. Known: "):
+        estimators.get("absent:x")
 
 
 def test_of_another_package_sees_finite_activations_only(package: Path) -> None:

@@ -160,7 +160,7 @@ def test_nan_activations_are_nan_and_the_rest_stands(tmp_path: Path) -> None:
     writer.finish("finished")
     writer.close()
     message = (
-        "run 'run': NaN or infinite activations in layer 'layer1' at epoch 2, seed 10 (and 1 more cells): binned has "
+        "run 'run': NaN or infinite activations in layer 'layer1' at epoch 2, seed 10 (and 1 more): binned has "
         "no estimate there; all other cells are stored"
     )
     with pytest.warns(NonFiniteWarning, match=f"^{re.escape(message)}$"):

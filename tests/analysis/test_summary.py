@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from ipstore.analysis.intervals import seed_interval
 from ipstore.analysis.summaries import summary
 from ipstore.errors import ParameterError
 
@@ -16,7 +17,7 @@ def make_plane(I_XT: ArrayLike, I_TY: ArrayLike | None = None) -> xr.Dataset:
     x = np.array(I_XT, float)
     y = x / 10 if I_TY is None else np.asarray(I_TY, float)
     dims = ("epoch", "seed", "layer")
-    coords = {"epoch": EPOCHS[: len(x)], "seed": [3, 5, 8][: x.shape[1]], "layer": ["layer1", "output"]}
+    coords = {"epoch": EPOCHS[: len(x)], "seed": [3, 5, 8, 9, 11][: x.shape[1]], "layer": ["layer1", "output"]}
     return xr.Dataset({"I_XT": (dims, x), "I_TY": (dims, y)}, coords)
 
 
@@ -42,9 +43,7 @@ def test_numbers_by_hand() -> None:
     assert found["end_I_XT_sd"].values.tolist() == [1, 1]
     np.testing.assert_allclose(found["end_I_TY"], [0.4, 0.8], rtol=1e-15)
     np.testing.assert_allclose(found["end_I_TY_sd"], [0.2, 0.2], rtol=1e-15)
-    seeds_at_the_end = X[-1, :, 0]
-    low, high = (found[f"end_I_XT_{end}"].sel(layer="layer1").item() for end in ("low", "high"))
-    assert min(seeds_at_the_end) <= low < 2 < high <= max(seeds_at_the_end)
+    assert found["end_I_XT_low"].isnull().all()  # of three seeds
     assert found.attrs["seeds"] == 3
     units = {name: array.attrs["units"] for name, array in found.data_vars.items()}
     assert units.pop("peak_epoch") == "1"
@@ -79,6 +78,14 @@ def test_a_single_seed_has_no_spread() -> None:
     assert found["end_I_XT"].values.tolist() == [1, 3]
     for name in ("sd", "low", "high"):
         assert found[f"end_I_XT_{name}"].isnull().all()
+
+
+def test_five_seeds_have_an_interval() -> None:
+    values = np.concatenate([X, X[:, :2] + 0.5], axis=1)
+    found = summary(make_plane(values)).sel(layer="layer1")
+    expected = seed_interval(xr.DataArray(values[-1, :, 0], dims="seed"))
+    assert [found["end_I_XT_low"], found["end_I_XT_high"]] == expected.values.tolist()
+    assert values[-1, :, 0].min() <= found["end_I_XT_low"] < found["end_I_XT"] < found["end_I_XT_high"]
 
 
 def test_a_plane_of_one_quantity() -> None:

@@ -1,5 +1,7 @@
 """Which samples count, what Y is, which epochs, and several questions at once: against the estimator on arrays."""
 
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from ipstore.analysis import estimators, information_plane, information_planes
 from ipstore.analysis.probe import Probe
 from ipstore.analysis.questions import expand, stack
-from ipstore.errors import ActivationError, ParameterError
+from ipstore.errors import ActivationError, EstimatorError, ParameterError
 
 EPOCHS, SEEDS, SAMPLES = 5, 3, 48
 LAYERS = {"layer1": 4, "output": 3}
@@ -208,8 +210,6 @@ def test_several_estimators_in_one_call(run: xr.DataTree) -> None:
 
 
 def test_kernels_asked_twice_are_computed_once(run: xr.DataTree, monkeypatch: pytest.MonkeyPatch) -> None:
-    from types import SimpleNamespace
-
     calls = []
 
     def kernel(t: NDArray[Any], p_y_given_x: Any, *, x_id: Any = None, p_x: Any = None) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def test_kernels_asked_twice_are_computed_once(run: xr.DataTree, monkeypatch: py
         low=estimators.Estimator(name="low", kind="lower", kernel_names={"I_TY": "least"}, **shared),
         high=estimators.Estimator(name="high", kind="upper", kernel_names={"I_TY": "most"}, **shared),
     )
-    monkeypatch.setitem(__import__("sys").modules, "pair", module)
+    monkeypatch.setitem(sys.modules, "pair", module)
     small = run.isel(epoch=[0])
     low, high = information_planes(small, ["pair:low", "pair:high"], layers=["output"])
     calls.clear()  # planning may try a kernel on nothing
@@ -247,3 +247,82 @@ def test_chosen_quantities(run: xr.DataTree) -> None:
         information_plane(run, "knn", quantities=["I_TY", "I_XT"])
     with pytest.raises(ParameterError, match="I_ZT is given by no estimator"):
         information_plane(run, quantities=["I_ZT"])
+
+
+def test_networks_that_diverged_have_no_answer() -> None:
+    run = make_run()
+    layers = run["activations"].dataset.load().copy(deep=True)
+    layers["output"][1, 0, 5] = np.nan
+    layers["layer1"][2, 1] = np.nan
+    layers["output"][2, 1] = [1, 0, 0]
+    layers["output"][3, 2, :, 1] = np.inf
+    run["activations"] = layers.chunk(epoch=2, seed=1)
+    found = information_plane(run, target="output").compute()
+    lost = found["I_TY"].isnull()
+    assert np.argwhere(lost.sel(layer="output").values).tolist() == [[1, 0], [3, 2]]
+    assert np.argwhere(lost.sel(layer="layer1").values).tolist() == [[2, 1]]
+    np.testing.assert_array_equal(found["H_Y"].isnull(), lost)
+
+
+def test_a_grid_over_what_is_exact_and_what_is_not_claims_the_less() -> None:
+    labels = np.eye(2)[np.arange(SAMPLES) % 2]
+    run = make_run(p_y_given_x=labels, p_x=None, x_id=None)
+    for order in (["plugin", "grassberger"], ["grassberger", "plugin"]):
+        assert information_plane(run, correction=order)["I_XT"].attrs["kind"] == "estimate"
+    assert information_plane(run, bins=[4, 5])["I_XT"].attrs["kind"] == "exact"
+    rules = information_plane(run, rule=["equal", "quantile"])
+    assert rules.attrs["parameters"]["range"] == [[-1.0, 1.0], "unit"]
+
+
+def test_labels_of_a_grid_tell_its_values_apart(run: xr.DataTree) -> None:
+    plane = information_plane(run, range=[(-1, 1), (-1, 1.0000001)])
+    assert plane["range"].values.tolist() == ["-1..1", "-1..1.0000001"]
+
+
+def test_quantities_are_named(run: xr.DataTree) -> None:
+    assert list(information_plane(run, quantities="I_TY").data_vars) == ["I_TY"]
+    with pytest.raises(ParameterError, match="quantities must name one quantity or more"):
+        information_plane(run, quantities=[])
+
+
+def bad(kernel: Any, monkeypatch: pytest.MonkeyPatch, **declared: Any) -> str:
+    """Somebody's estimator with this kernel, by the name under which it can be asked for."""
+    estimator = estimators.Estimator("bad", 1, "estimate", "bad", "nowhere", kernel, **declared)
+    monkeypatch.setitem(sys.modules, "bad_package", SimpleNamespace(bad=estimator))
+    return "bad_package:bad"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda t: {"I_XT": np.zeros(t.shape[:-2])}, r"gave no I_TY, but only I_XT"),
+        (
+            lambda t: dict.fromkeys(("I_XT", "I_TY"), np.zeros(())),
+            r"gave I_XT of shape \(\) for cells of shape \(\d+,\)",
+        ),
+        (lambda t: dict.fromkeys(("I_XT", "I_TY"), np.full(t.shape[:-2], np.nan)), "gave NaN as I_XT of .* finite"),
+        (lambda t: np.linalg.inv(np.zeros((2, 2))), r"failed on layer '\w+': LinAlgError: Singular matrix$"),
+    ],
+)
+def test_a_kernel_that_breaks_its_word_is_told_so(
+    run: xr.DataTree, monkeypatch: pytest.MonkeyPatch, given: Any, message: str
+) -> None:
+    def kernel(t: Any, p_y_given_x: Any, *, x_id: Any = None, p_x: Any = None) -> Any:
+        return given(t) if t.size else dict.fromkeys(("I_XT", "I_TY"), np.zeros(t.shape[:-2]))
+
+    with pytest.raises(EstimatorError, match=message):
+        information_plane(run, bad(kernel, monkeypatch)).compute()
+
+
+@pytest.mark.parametrize("which", ["t", "p_y_given_x"])
+def test_a_kernel_that_writes_to_what_others_read_is_the_one_to_fail(
+    run: xr.DataTree, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    def kernel(t: Any, p_y_given_x: Any, *, x_id: Any = None, p_x: Any = None) -> Any:
+        array = {"t": t, "p_y_given_x": p_y_given_x}[which]
+        array *= 0
+        return dict.fromkeys(("I_XT", "I_TY"), np.zeros(t.shape[:-2]))
+
+    planes = information_planes(run, [bad(kernel, monkeypatch, marks_nonfinite=True), "binned"])
+    with pytest.raises(EstimatorError, match=r"'bad_package:bad' failed .* read-only"):
+        planes[0].compute()

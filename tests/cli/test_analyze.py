@@ -32,7 +32,9 @@ def test_every_run_under_every_estimator(store: Path) -> None:
         assert each["seeds_counted"] == each["seeds"] == 2
         for row, layer in zip(each["layers"], LAYERS, strict=True):
             numbers = {name: array.sel(layer=layer).item() for name, array in expected.data_vars.items()}
-            assert row == {"layer": layer, **numbers}
+            assert row == {"layer": layer} | {
+                name: None if value != value else value for name, value in numbers.items()
+            }
 
 
 def test_the_table(store: Path) -> None:
@@ -40,10 +42,11 @@ def test_the_table(store: Path) -> None:
     (found,) = ipstore_json("analyze", store, "--run", "rule-tanh")["analyses"]
     assert "rule-tanh: binned, bins 30, range -1.0..1.0, rule equal, correction plugin\n" in shown
     assert f"soft labels, I(X;Y) = 0.9900 bits; stored as {found['result']}\n" in shown
-    assert "in bits (I_XT exact, I_TY exact); mean over 2 seeds, and its 95% interval\n" in shown
+    counted = "6 epochs, 0 to 5; mean over 2 seeds, too few for an interval; bits (I_XT exact, I_TY exact)\n"
+    assert counted in shown
     for row in found["layers"]:
-        x = f"{row['end_I_XT']:.3f} +{row['end_I_XT_low']:.3f}[.][.]{row['end_I_XT_high']:.3f} +{row['drop']:.3f}"
-        y = f"{row['end_I_TY']:.3f} +{row['end_I_TY_low']:.3f}[.][.]{row['end_I_TY_high']:.3f}"
+        x = f"{row['end_I_XT']:.3f} +- +{row['drop']:.3f}"
+        y = f"{row['end_I_TY']:.3f} +-"
         assert re.search(rf"{row['layer']} +{row['peak_I_XT']:.3f} +{row['peak_epoch']} +{x} +{y}", shown)
 
 
