@@ -187,7 +187,7 @@ def judged(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Terms]]:
 
     def catch(t: Array, folds: Folds, training: Training, slope: Any, terms: Terms) -> dict[str, Array]:
         caught.append(terms)
-        return {"I_TY": np.zeros(()), "I_TY_se": np.zeros(())}
+        return {"I_TY": np.zeros(t.shape[:-2]), "I_TY_se": np.zeros(t.shape[:-2])}
 
     with monkeypatch.context() as patch:
         patch.setattr(import_module(f"ipstore.analysis.estimators.{name}"), "cross_fit", catch)
