@@ -1,7 +1,7 @@
 """Information of a layer with known Gaussian noise, by Monte Carlo: the sample-propagation estimator."""
 
 from collections.abc import Iterator
-from math import prod
+from math import e, prod
 from typing import Any, Literal
 
 import numpy as np
@@ -148,7 +148,7 @@ def _local_information(
     weights = components.weights[tiles.index]
     p_y = np.broadcast_to(components.p_y, components.mass.shape)[:, tiles.index]
     unit = mass.max()  # equal weights become one, exactly
-    scale = np.log2(np.e) / (2 * noise)
+    scale = np.log2(e) / (2 * noise)
     out = np.zeros((2, len(mass), *points.shape[:2]))
     noisy_kernels.densities(tiles.x, (mass / unit).astype(np.float32), tiles.starts, tiles.group, scale, points, out)
     same, other = unit * out

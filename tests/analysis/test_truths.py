@@ -1,7 +1,7 @@
 """The truths of the beds against published digits, mpmath, and likelihoods of what the beds draw."""
 
 from collections import defaultdict
-from math import log2, pi, sqrt
+from math import e, log2, pi, sqrt
 from typing import Any
 
 import mpmath
@@ -166,7 +166,7 @@ def test_a_noisy_tanh() -> None:
     assert p_u.sum() == pytest.approx(1, abs=1e-9)
     h_t = simpson(-p_t * np.log2(p_t), x=t)
     truth = truths.get("noisy_tanh").truth
-    assert truth["I_XT"] == pytest.approx(h_t - 0.5 * log2(2 * pi * np.e * 0.25), abs=1e-7)
+    assert truth["I_XT"] == pytest.approx(h_t - 0.5 * log2(2 * pi * e * 0.25), abs=1e-7)
     assert truth["I_TY"] == pytest.approx(h_t - simpson(-p_positive * np.log2(p_positive), x=t), abs=1e-6)
     # No T of that variance has more: a Gaussian one has the most.
     variance = np.sum(p_u * u**2)
