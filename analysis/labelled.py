@@ -146,7 +146,7 @@ def _plan(question: Question, layer: str, subject: Subject, quantities: Sequence
         binning = Binning.from_attrs(array.attrs["binning"])
         wanted, table = estimator.read_codes(binning, estimator.check(question.params))
         params = estimator.resolve(wanted, probe)
-    if subject.predicted is None:
+    if subject.chosen is not None and subject.predicted is None:
         for part in subject.probes:  # what could not be answered of a part is refused before anything is computed
             estimator.resolve(question.params if array.dtype.kind != "u" else params, part)
     given = tuple(each for each in estimator.quantities if quantities is None or each.name in quantities)
