@@ -6,7 +6,8 @@ Importing it gives trees, datasets and arrays of xarray the accessor ``.ip``.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ipstore.analysis import accessor, estimators
+from ipstore.analysis import accessor, estimators, ib
+from ipstore.analysis.bottleneck import analyze_bound, bound, self_consistency
 from ipstore.analysis.intervals import seed_interval
 from ipstore.analysis.plane import information_plane, information_planes
 from ipstore.analysis.stored import analyze, analyze_all
@@ -19,11 +20,15 @@ __all__ = [
     "accessor",
     "analyze",
     "analyze_all",
+    "analyze_bound",
+    "bound",
     "estimators",
     "figures",
+    "ib",
     "information_plane",
     "information_planes",
     "seed_interval",
+    "self_consistency",
     "summary",
 ]
 

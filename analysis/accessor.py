@@ -6,7 +6,7 @@ from typing import Any
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from ipstore.analysis import plane
+from ipstore.analysis import bottleneck, plane
 from ipstore.analysis.labelled import Subject, information
 from ipstore.analysis.probe import Probe
 from ipstore.analysis.questions import Ask, expand, stack
@@ -28,6 +28,14 @@ class RunAccessor:
     def information_planes(self, asks: Sequence[Ask], **options: Any) -> list[xr.Dataset]:
         """Call `ipstore.analysis.information_planes` on this run."""
         return plane.information_planes(self._run, asks, **options)
+
+    def bound(self, **options: Any) -> xr.Dataset:
+        """Call `ipstore.analysis.bound` on this run."""
+        return bottleneck.bound(self._run, **options)
+
+    def self_consistency(self, estimator: str = "binned", **options: Any) -> xr.Dataset:
+        """Call `ipstore.analysis.self_consistency` on this run."""
+        return bottleneck.self_consistency(self._run, estimator, **options)
 
 
 @xr.register_dataset_accessor("ip")  # type: ignore[no-untyped-call]  # xarray does not type it

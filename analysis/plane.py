@@ -1,18 +1,21 @@
 """The information plane of a run, lazily: which layers, epochs and samples, and what stands for Y."""
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike, NDArray
 
+from ipstore.analysis.ib.standing import with_curves
 from ipstore.analysis.labelled import Subject, information
 from ipstore.analysis.probe import Probe
 from ipstore.analysis.questions import Ask, Question, expand, read, stack
 from ipstore.errors import ActivationError, ParameterError, UnknownNameError
 
-__all__ = ["Split", "Target", "View", "information_plane", "information_planes"]
+__all__ = ["Labels", "Split", "Target", "View", "information_plane", "information_planes"]
 
 Split = Literal["all", "train", "test"]
 """Which samples of the probe: all, those on which each network was trained, or the others."""
@@ -20,8 +23,11 @@ Split = Literal["all", "train", "test"]
 Target = Literal["labels", "output"]
 """What Y is: the labels of the task, or the class that the network itself gives."""
 
+Labels = Literal["stored", "hard"]
+"""Which p(y|x) of the task: as it was captured, or with the class on which each input was trained for certain."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class View:
     """What of a run is looked at.
 
@@ -33,14 +39,22 @@ class View:
         Only epochs that are multiples of this.
     split : {"all", "train", "test"}
     target : {"labels", "output"}
+    labels : {"stored", "hard"} or (sample, class)
+        See `information_plane`.
     quantities : sequence of str, optional
         By default all that an estimator gives.
+
+    Raises
+    ------
+    ParameterError
+        If a value is not allowed, or `labels` are chosen though `target` is not "labels".
     """
 
     layers: Sequence[str] | None = None
     every: int = 1
     split: Split = "all"
     target: Target = "labels"
+    labels: Labels | ArrayLike = "stored"
     quantities: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
@@ -53,6 +67,19 @@ class View:
             raise ParameterError("quantities must name one quantity or more, or be None for all, but is empty")
         if isinstance(self.every, bool) or not isinstance(self.every, int | np.integer) or self.every < 1:
             raise ParameterError(f"every must be a number of epochs, 1 or more, but got {self.every!r}")
+        if isinstance(self.labels, str) and self.labels not in get_args(Labels):
+            raise ParameterError(
+                f"labels must be one of {', '.join(map(repr, get_args(Labels)))}, or an array p(y|x) (sample, class), "
+                f"but got {self.labels!r}"
+            )
+        if self.target == "output" and not self._as_stored:
+            raise ParameterError(
+                "labels say what Y is when target is 'labels', but it is 'output', the network's own answer; give one"
+            )
+
+    @property
+    def _as_stored(self) -> bool:
+        return isinstance(self.labels, str) and self.labels == "stored"
 
     def epochs(self, run: xr.DataTree) -> list[int]:
         """Places along ``epoch`` that are looked at."""
@@ -63,14 +90,74 @@ class View:
         subject = self._subject(run)
         planes = information(subject, questions, self.quantities) if questions else []
         where = {"source_run": run.name or "", "every": int(self.every), "split": self.split, "target": self.target}
-        return [plane.assign_attrs(where) for plane in planes]
+        where |= self.labels_from(run)
+        planes = [plane.assign_attrs(where) for plane in planes]
+        return [
+            with_curves(plane.assign_attrs(about="bound"), self.probe(run)) if question.about == "bound" else plane
+            for question, plane in zip(questions, planes, strict=True)
+        ]
 
-    def _subject(self, run: xr.DataTree) -> Subject:
+    def probe(self, run: xr.DataTree) -> Probe:
+        """Give the inputs of a run with the p(y|x) that is looked at; all samples, whatever the split.
+
+        Raises
+        ------
+        ParameterError
+            If `run` is not a run, or the labels do not fit its inputs.
+        """
         if "probe" not in run.children:
             raise ParameterError(
-                f"information_plane needs one run but got a tree with {', '.join(run.children) or 'no groups'}; "
+                f"an analysis needs one run but got a tree with {', '.join(run.children) or 'no groups'}; "
                 "give one run: ipstore.open(store, run=name), or tree[name]"
             )
+        arrays = run["probe"].dataset
+        inputs, weights = (arrays[name].values if name in arrays else None for name in ("x_id", "p_x"))
+        population = run.attrs.get("probe") == "population"
+        return Probe.of(self._p_y_given_x(arrays), inputs, weights, population=population)
+
+    def labels_from(self, run: xr.DataTree) -> dict[str, str]:
+        """Attributes that say what stands in the place of the labels that were captured; none if these do.
+
+        Returns
+        -------
+        dict
+            ``labels_from``: "hard", or the SHA-256 of another p(y|x): float64, little-endian, (sample, class) in C
+            order. ``labels_name``: what that p(y|x) is called, if it is a DataArray with a name.
+        """
+        if self._as_stored:
+            return {}
+        rows = self.probe(run).p_y_given_x
+        if np.array_equal(rows, replace(self, labels="stored").probe(run).p_y_given_x):
+            return {}
+        if isinstance(self.labels, str):
+            return {"labels_from": self.labels}
+        name = getattr(self.labels, "name", None)
+        named = {} if name is None else {"labels_name": str(name)}
+        return {"labels_from": hashlib.sha256(rows.astype("<f8").tobytes()).hexdigest(), **named}
+
+    def _p_y_given_x(self, arrays: xr.Dataset) -> NDArray[np.float64]:
+        stored: NDArray[np.float64] = arrays["p_y_given_x"].to_numpy()
+        samples, classes = stored.shape
+        if isinstance(self.labels, str):
+            if self.labels == "stored":
+                return stored
+            if "y" not in arrays:
+                raise ParameterError("labels 'hard' are those of probe/y, which the run lacks; give p(y|x) itself")
+            y: NDArray[np.int64] = arrays["y"].to_numpy()
+            return np.eye(classes)[y]
+        try:
+            given = np.asarray(self.labels, np.float64)
+        except (TypeError, ValueError) as error:
+            raise ParameterError(f"labels must be an array p(y|x) (sample, class) of numbers: {error}") from error
+        if given.ndim == 2 and len(given) != samples:
+            raise ParameterError(
+                f"labels hold p(y|x) of {len(given)} samples but the run has {samples}; give one row for each, in the "
+                "order of probe/x"
+            )
+        return given
+
+    def _subject(self, run: xr.DataTree) -> Subject:
+        probe = self.probe(run)
         if not run["epoch"].size:
             raise ParameterError(f"the run {run.name!r} has no committed epoch yet; try again after its first commit")
         stored = run["activations"].dataset if "activations" in run.children else xr.Dataset()
@@ -79,10 +166,6 @@ class View:
                 f"the run {run.name!r} holds no activations (capture level {run.attrs.get('level')!r}); "
                 "capture it at level full, half or codes to estimate information"
             )
-        arrays = run["probe"].dataset
-        inputs, weights = (arrays[name].values if name in arrays else None for name in ("x_id", "p_x"))
-        population = run.attrs.get("probe") == "population"
-        probe = Probe.of(arrays["p_y_given_x"].values, inputs, weights, population=population)
         places = self.epochs(run)
         if not places:
             raise ParameterError(
@@ -145,6 +228,7 @@ def information_plane(
     every: int = 1,
     split: Split = "all",
     target: Target = "labels",
+    labels: Labels | ArrayLike = "stored",
     quantities: Sequence[str] | None = None,
     **params: Any,
 ) -> xr.Dataset:
@@ -170,6 +254,10 @@ def information_plane(
         What Y is. With "output" it is the class that the network itself gives (the largest output): the result
         is I(T;Y) of that and ``H_Y``, its entropy (epoch, seed, layer). The network computes that class from T, so
         what of ``H_Y`` is missing from ``I_TY`` is what an estimator (a binning, say) lost.
+    labels : {"stored", "hard"} or (sample, class)
+        The p(y|x) to which the result refers: as captured; "hard", where the class on which each input was trained
+        (``probe/y``) is certain; or another of the same inputs, row by row. The attributes say then ``labels_from``:
+        "hard", or a digest of the array, and ``labels_name`` if it is a DataArray with a name.
     quantities : sequence of str, optional
         Only these, such as ``["I_XT"]``; by default all that the estimator gives.
     **params
@@ -197,8 +285,8 @@ def information_plane(
     ActivationError
         If the run stores no activations, or codes where the estimator needs activations.
     """
-    options = {"layers": layers, "every": every, "split": split, "target": target, "quantities": quantities}
-    return information_planes(run, [(estimator, params)], **options)[0]
+    chosen: dict[str, Any] = {"layers": layers, "every": every, "split": split, "target": target, "labels": labels}
+    return information_planes(run, [(estimator, params)], quantities=quantities, **chosen)[0]
 
 
 def information_planes(run: xr.DataTree, asks: Sequence[Ask], **options: Any) -> list[xr.Dataset]:
@@ -210,7 +298,7 @@ def information_planes(run: xr.DataTree, asks: Sequence[Ask], **options: Any) ->
     asks : sequence of str or (str, mapping)
         ``"binned:bins=10,30"``, as the command line writes it, or name and parameters.
     **options
-        ``layers``, ``every``, ``split``, ``target`` and ``quantities`` of `information_plane`.
+        ``layers``, ``every``, ``split``, ``target``, ``labels`` and ``quantities`` of `information_plane`.
 
     Returns
     -------

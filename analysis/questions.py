@@ -4,19 +4,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 
 from ipstore.analysis.estimators.base import Estimator
 from ipstore.analysis.estimators.registry import get, parse
+from ipstore.analysis.ib.consistency import self_consistent
 from ipstore.errors import ParameterError
 
-__all__ = ["Ask", "Question", "expand", "read", "stack"]
+__all__ = ["About", "Ask", "Question", "expand", "read", "stack"]
 
 Ask = str | tuple[str, Mapping[str, Any]]
 """An estimator as a person names it: ``"binned:bins=10,30"``, or name and parameters."""
+
+
+About = Literal["information", "bound"]
+"""What is asked of a layer."""
+
+
+def _estimator(name: str, about: About) -> Estimator:
+    return get(name) if about == "information" else self_consistent(get(name))
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,15 +38,18 @@ class Question:
         As it was asked for: a registered name, or ``module:object``.
     params : mapping
         The parameters that were given, each a single value.
+    about : {"information", "bound"}
+        Whether information is asked for, or how the T of that estimator stands to the information bottleneck.
     """
 
     name: str
     params: Mapping[str, Any]
+    about: About = "information"
 
     @property
     def estimator(self) -> Estimator:
-        """The estimator of that name."""
-        return get(self.name)
+        """The estimator of that name, or what asks of its T."""
+        return _estimator(self.name, self.about)
 
 
 def read(ask: Ask) -> tuple[str, dict[str, Any]]:
@@ -55,7 +67,9 @@ def read(ask: Ask) -> tuple[str, dict[str, Any]]:
     return name, dict(params)
 
 
-def expand(name: str, params: Mapping[str, Any]) -> tuple[dict[str, list[Any]], list[Question]]:
+def expand(
+    name: str, params: Mapping[str, Any], about: About = "information"
+) -> tuple[dict[str, list[Any]], list[Question]]:
     """Give the grid that is asked for, and every question in it.
 
     Parameters
@@ -63,6 +77,7 @@ def expand(name: str, params: Mapping[str, Any]) -> tuple[dict[str, list[Any]], 
     name : str
     params : mapping
         A list (for an interval: of anything but two numbers), range or array is a grid of that parameter.
+    about : {"information", "bound"}
 
     Returns
     -------
@@ -75,12 +90,12 @@ def expand(name: str, params: Mapping[str, Any]) -> tuple[dict[str, list[Any]], 
     ------
     UnknownNameError, ParameterError
     """
-    estimator = get(name)
+    estimator = _estimator(name, about)
     grid = {key: values for key, value in params.items() if (values := estimator.parameter(key).grid(value))}
     single = {key: value for key, value in params.items() if key not in grid}
     estimator.check(single)
     points = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
-    return grid, [Question(name, single | point) for point in points]
+    return grid, [Question(name, single | point, about) for point in points]
 
 
 def stack(grid: Mapping[str, Sequence[Any]], planes: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -107,7 +122,8 @@ def stack(grid: Mapping[str, Sequence[Any]], planes: Sequence[xr.Dataset]) -> xr
     """
     if len(planes) != prod(map(len, grid.values())):
         raise ParameterError(f"a grid over {dict(grid)} has one plane for each point, but got {len(planes)}")
-    stacked = list(planes)
+    shared = [name for name, array in planes[0].data_vars.items() if "layer" not in array.dims]
+    stacked = [plane.drop_vars(shared) for plane in planes]
     for key, values in reversed(list(grid.items())):
         index = xr.Variable(key, _labels(values))
         stacked = [
@@ -115,6 +131,7 @@ def stack(grid: Mapping[str, Sequence[Any]], planes: Sequence[xr.Dataset]) -> xr
             for start in range(0, len(stacked), len(values))
         ]
     (whole,) = stacked
+    whole = whole.assign({name: planes[0][name] for name in shared})
     if not grid:
         return whole
     settled = {key: [plane.attrs["parameters"][key] for plane in planes] for key in whole.attrs["parameters"]}

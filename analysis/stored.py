@@ -14,24 +14,37 @@ from typing import Any, NamedTuple
 import dask
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from ipstore.analysis.estimators.registry import get
-from ipstore.analysis.plane import Split, Target, View
-from ipstore.analysis.questions import Ask, Question, expand, read, stack
+from ipstore.analysis.plane import Labels, Split, Target, View
+from ipstore.analysis.questions import About, Ask, Question, expand, read, stack
 from ipstore.errors import EstimatorError, IpstoreError, ParameterError
 from ipstore.format import find_run, local_path
 from ipstore.reader import open_published
 from ipstore.results import ResultWriter, open_result
 from ipstore.version import __version__
 
-__all__ = ["NonFiniteWarning", "Outcome", "analyze", "analyze_all", "refused"]
+__all__ = ["NonFiniteWarning", "Outcome", "analyze", "analyze_all", "analyze_view", "ignore", "refused"]
 
 _dask: Any = dask  # its functions carry no types
 
 _OFTEN = 5.0
 """Seconds of work between commits, about, where a slab of epochs takes longer."""
 
-_IDENTITY = ("estimator", "estimator_version", "parameters", "layers", "every", "split", "target")
+_IDENTITY = (
+    "estimator",
+    "estimator_version",
+    "parameters",
+    "layers",
+    "every",
+    "split",
+    "target",
+    "labels_from",
+    "about",
+)
+"""What tells results apart; `labels_from` is absent where the labels are those that were captured, `about` where
+information is asked for."""
 
 
 class NonFiniteWarning(UserWarning):
@@ -54,9 +67,16 @@ class Outcome(NamedTuple):
     result: xr.Dataset | None
     error: IpstoreError | None
 
+    def get(self) -> xr.Dataset:
+        """Give the result, or raise why there is none."""
+        if self.error is not None:
+            raise self.error
+        assert self.result is not None
+        return self.result
 
-def _ignore(done: int, total: int) -> None:
-    pass
+
+def ignore(done: int, total: int) -> None:
+    """Take no notice of how far an analysis is."""
 
 
 def analyze(
@@ -68,16 +88,17 @@ def analyze(
     every: int = 1,
     split: Split = "all",
     target: Target = "labels",
+    labels: Labels | ArrayLike = "stored",
     name: str | None = None,
     again: bool = False,
-    on_progress: Callable[[int, int], None] = _ignore,
+    on_progress: Callable[[int, int], None] = ignore,
     **params: Any,
 ) -> xr.Dataset:
     """Estimate the information plane of a run, and keep it in the run.
 
-    What is stored under the same estimator, version, parameters, layers, epochs and samples is not computed again;
-    of a run that has grown, only the new epochs are. They are computed and stored a shard of epochs at a time, so
-    memory does not grow with the run, and an analysis that is broken off goes on where it was.
+    What is stored under the same estimator, version, parameters, layers, epochs, samples and labels is not computed
+    again; of a run that has grown, only the new epochs are. They are computed and stored a shard of epochs at a time,
+    so memory does not grow with the run, and an analysis that is broken off goes on where it was.
 
     Parameters
     ----------
@@ -85,7 +106,7 @@ def analyze(
     run : str
     estimator : str
         See `ipstore.analysis.estimators.available`.
-    layers, every, split, target
+    layers, every, split, target, labels
         See `ipstore.analysis.information_plane`.
     name : str, optional
         Of the result; by default the estimator's with a short digest of all that the result depends on.
@@ -112,12 +133,8 @@ def analyze(
     RunLockedError
         If another process is computing the same result.
     """
-    view = View(layers, every, split, target)
-    ((_, result, error),) = _analyze(store, run, [(estimator, params)], view, name, again, on_progress)
-    if error is not None:
-        raise error
-    assert result is not None
-    return result
+    view = View(layers, every, split, target, labels)
+    return analyze_view(store, run, [(estimator, params)], view, name, again, on_progress)[0].get()
 
 
 def analyze_all(
@@ -129,8 +146,9 @@ def analyze_all(
     every: int = 1,
     split: Split = "all",
     target: Target = "labels",
+    labels: Labels | ArrayLike = "stored",
     again: bool = False,
-    on_progress: Callable[[int, int], None] = _ignore,
+    on_progress: Callable[[int, int], None] = ignore,
 ) -> list[Outcome]:
     """Analyse a run under several estimators, reading its activations once for all of them.
 
@@ -142,7 +160,7 @@ def analyze_all(
     run : str
     asks : sequence of str or (str, mapping)
         ``"binned:bins=10,30"``, as the command line writes it, or name and parameters.
-    layers, every, split, target, again, on_progress
+    layers, every, split, target, labels, again, on_progress
         See `analyze`; progress is that of whatever is least far.
 
     Returns
@@ -157,7 +175,7 @@ def analyze_all(
     UnknownNameError, ParameterError
         If one of `asks` names no estimator, or parameters that it cannot have.
     """
-    return _analyze(store, run, asks, View(layers, every, split, target), None, again, on_progress)
+    return analyze_view(store, run, asks, View(layers, every, split, target, labels), None, again, on_progress)
 
 
 @dataclass(eq=False)
@@ -169,7 +187,7 @@ class _Job:
     error: IpstoreError | None = None
 
 
-def _analyze(
+def analyze_view(
     store: str | os.PathLike[str],
     run: str,
     asks: Sequence[Ask],
@@ -177,11 +195,13 @@ def _analyze(
     name: str | None,
     again: bool,
     on_progress: Callable[[int, int], None],
+    about: About = "information",
 ) -> list[Outcome]:
+    """Analyse what is looked at of a run; see `analyze_all`."""
     folder = find_run(local_path(store), run)
     tree = open_published(folder)
     view.planes(tree, [])  # refuses what no estimator could do anything about
-    grids = [(named, *expand(named, params)) for named, params in map(read, asks)]
+    grids = [(named, *expand(named, params, about)) for named, params in map(read, asks)]
     if name is not None and any(grid for _, grid, _ in grids):
         raise ParameterError(f"a grid is stored as several results, so it cannot have the one name {name!r}")
     jobs: dict[str, _Job] = {}
@@ -191,9 +211,9 @@ def _analyze(
             found.append([])
             for question in questions:
                 try:
-                    provenance, quantities = _provenance(tree, view, question, name)
+                    plane, provenance = _provenance(tree, view, question, name)
                     if provenance["name"] not in jobs:
-                        writer = _writer(folder, tree, quantities, provenance, again)
+                        writer = _writer(folder, tree, plane, provenance, again)
                         stacked.callback(writer.close)
                         jobs[provenance["name"]] = _Job(question, writer)
                     found[-1].append(provenance["name"])
@@ -204,19 +224,19 @@ def _analyze(
     for (named, grid, _), results in zip(grids, found, strict=True):
         errors = [each if isinstance(each, IpstoreError) else jobs[each].error for each in results]
         failure = next((each for each in errors if each is not None), None)
-        plane = None
+        result = None
         if failure is None:
-            plane = stack(grid, [open_result(folder, each) for each in results if isinstance(each, str)])
-            if lost := refused(plane):
+            result = stack(grid, [open_result(folder, each) for each in results if isinstance(each, str)])
+            if lost := refused(result):
                 warnings.warn(f"run {run!r}: {lost}", NonFiniteWarning, stacklevel=3)
-        outcomes.append(Outcome(named, plane, failure))
+        outcomes.append(Outcome(named, result, failure))
     return outcomes
 
 
 def _provenance(
     tree: xr.DataTree, view: View, question: Question, name: str | None
-) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
-    """Give what the answer will say of itself, and its variables with their attributes."""
+) -> tuple[xr.Dataset, dict[str, Any]]:
+    """Give the answer, lazily, and what it will say of itself."""
     try:
         (plane,) = view.planes(tree, [question])
     except IpstoreError:
@@ -230,20 +250,23 @@ def _provenance(
         "run_created_at": tree.attrs["created_at"],
     }
     provenance["name"] = name or _result_name(provenance)
-    return provenance, {str(quantity): array.attrs for quantity, array in plane.data_vars.items()}
+    return plane, provenance
 
 
 def _writer(
     folder: Path,
     tree: xr.DataTree,
-    quantities: Mapping[str, Mapping[str, Any]],
+    plane: xr.Dataset,
     provenance: Mapping[str, Any],
     anew: bool,
 ) -> ResultWriter:
+    growing = {str(name): array.attrs for name, array in plane.data_vars.items() if "epoch" in array.dims}
+    static = {str(name): array for name, array in plane.data_vars.items() if "epoch" not in array.dims}
     seeds = [int(seed) for seed in tree["seed"].to_numpy()]
     identity = (*_IDENTITY, "run_created_at")
     layers = provenance["layers"]
-    return ResultWriter(folder, provenance["name"], quantities, seeds, layers, provenance, identity, anew=anew)
+    name = provenance["name"]
+    return ResultWriter(folder, name, growing, seeds, layers, provenance, identity, static=static, anew=anew)
 
 
 def _compute(tree: xr.DataTree, view: View, jobs: Sequence[_Job], on_progress: Callable[[int, int], None]) -> None:
@@ -295,8 +318,9 @@ def _at(run: xr.DataTree, places: Sequence[int]) -> xr.DataTree:
 
 
 def _result_name(provenance: Mapping[str, Any]) -> str:
-    identity = json.dumps([provenance[key] for key in _IDENTITY], sort_keys=True)
-    return f"{provenance['estimator'].replace(':', '.')}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+    identity = json.dumps([provenance[key] for key in _IDENTITY if key in provenance], sort_keys=True)
+    about = f"{provenance['about']}-" if "about" in provenance else ""
+    return f"{about}{provenance['estimator'].replace(':', '.')}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
 def refused(plane: xr.Dataset) -> str | None:

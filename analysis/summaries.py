@@ -8,6 +8,12 @@ from ipstore.errors import ParameterError
 
 __all__ = ["summary"]
 
+_NUMBERS = ("coverage", "beta", "beta_capped", "at_bound")
+_ENDS = (
+    *("coverage", "H_Y", "beta", "beta_capped", "residual", "at_bound"),
+    *("IB_distance_I_XT", "IB_distance_I_TY", "deterministic_distance_H_T", "deterministic_distance_I_TY"),
+)
+
 
 def summary(plane: xr.Dataset) -> xr.Dataset:
     """Sum up where every layer goes in the information plane: its peak, its end, and the drop between them.
@@ -29,8 +35,10 @@ def summary(plane: xr.Dataset) -> xr.Dataset:
         minus the end. At the last epoch, the mean over seeds, the standard deviation over them (n - 1; NaN for
         one), and the 95% interval of the mean (`seed_interval`; NaN for fewer than five): ``end_I_XT``,
         ``end_I_XT_sd``, ``end_I_XT_low`` and ``end_I_XT_high``, and the same of ``end_I_TY``. Of a sampled probe
-        also the mean ``end_coverage``, and of a plane about the network's own answer ``end_H_Y``, the mean
-        entropy of that answer. The attribute ``seeds`` says how many seeds count.
+        also the mean ``end_coverage``; of a plane about the network's own answer ``end_H_Y``, the mean entropy of
+        that answer; and of what `ipstore.analysis.self_consistency` gives the mean of the residual, of every distance
+        and of both flags, which is the share of seeds, and the median ``end_beta``, the lower of two. The attribute
+        ``seeds`` says how many seeds count.
 
     Raises
     ------
@@ -59,9 +67,11 @@ def summary(plane: xr.Dataset) -> xr.Dataset:
         made[f"end_{quantity}_sd"] = end.std("seed", ddof=1)
         made[f"end_{quantity}_low"] = interval.sel(bound="low", drop=True)
         made[f"end_{quantity}_high"] = interval.sel(bound="high", drop=True)
-    for extra in ("coverage", "H_Y"):
-        if extra in plane:
-            made[f"end_{extra}"] = plane[extra].isel(epoch=-1, drop=True).load().where(whole).mean("seed")
+    for extra in (name for name in _ENDS if name in plane):
+        end = plane[extra].isel(epoch=-1, drop=True).load().where(whole)
+        # Between a beta* and the cap nothing makes sense: the median is one of the values, the lower of two.
+        middle = end.quantile(0.5, "seed", method="inverted_cdf", skipna=True) if extra == "beta" else end.mean("seed")
+        made[f"end_{extra}"] = middle.drop_vars("quantile", errors="ignore")
     for name, array in made.data_vars.items():
-        array.attrs["units"] = "1" if name in ("peak_epoch", "end_coverage") else "bits"
+        array.attrs["units"] = "1" if name == "peak_epoch" or str(name).removeprefix("end_") in _NUMBERS else "bits"
     return made

@@ -18,7 +18,20 @@ if TYPE_CHECKING:
     from ipstore.analysis.questions import Ask
     from ipstore.analysis.stored import Outcome
 
-__all__ = ["Estimators", "Every", "Run", "Split", "StoreOrRun", "analyze", "compute"]
+__all__ = [
+    "Again",
+    "Estimators",
+    "Every",
+    "Information",
+    "Labels",
+    "Layers",
+    "Run",
+    "Split",
+    "StoreOrRun",
+    "analyze",
+    "compute",
+    "label_words",
+]
 
 StoreOrRun = Annotated[str, typer.Argument(metavar="STORE[/RUN]", help="A store, or one run of it.")]
 Run = Annotated[str | None, typer.Option("--run", metavar="NAME", help="One run; by default every run.")]
@@ -31,21 +44,31 @@ Estimators = Annotated[
         "repeated. See `ipstore estimators`.",
     ),
 ]
+Layers = Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these layers; by default all.")]
+Again = Annotated[bool, typer.Option("--again", help="Compute anew what is stored already.")]
 Every = Annotated[int, typer.Option(metavar="N", help="Only epochs that are multiples of N.")]
 Split = Annotated[str, typer.Option(metavar="PART", help="Samples that count: all, train or test.")]
+Labels = Annotated[
+    str | None, typer.Option(metavar="KIND", help="p(y|x) that results refer to: soft or hard; by default as captured.")
+]
+Information = Annotated[
+    float | None, typer.Option(metavar="BITS", help="Soft labels of this I(X;Y), by the task of the run.")
+]
 
 
 def analyze(
     store: StoreOrRun,
     run: Run = None,
     estimator: Estimators = ["binned"],  # noqa: B006  (typer wants a list, and copies it)
-    layers: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these layers; by default all.")] = None,
+    layers: Layers = None,
     every: Every = 1,
     split: Split = "all",
     target: Annotated[
         str, typer.Option(metavar="Y", help="What Y is: labels, or output, the network's own answer.")
     ] = "labels",
-    again: Annotated[bool, typer.Option("--again", help="Compute anew what is stored already.")] = False,
+    labels: Labels = None,
+    information: Information = None,
+    again: Again = False,
     json: Json = False,
 ) -> None:
     """Estimate information planes, and keep them.
@@ -60,10 +83,11 @@ def analyze(
     asks = [parse(text) for text in estimator]
     view: dict[str, Any] = {"every": every, "split": split, "target": target}
     view["layers"] = None if layers is None else layers.split(",")
+    chosen = [specs.labels(folder, name, labels, information) for name in runs]
     documents: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
-    for name in runs:
-        for outcome in compute(folder, name, asks, again=again, **view):
+    for name, meant in zip(runs, chosen, strict=True):
+        for outcome in compute(folder, name, asks, again=again, **view, **meant):
             if outcome.error is not None:
                 if len(runs) == len(asks) == 1:
                     raise outcome.error
@@ -109,7 +133,7 @@ def _document(run: str, plane: "xr.Dataset", table: "xr.Dataset") -> dict[str, A
         if "peak_epoch" in row:
             row["peak_epoch"] = int(row["peak_epoch"]) if table.attrs["seeds"] else None
         rows.append(row)
-    known = ("labels", "I_XY", "probe", "split", "target", "every")
+    known = ("labels", "labels_from", "labels_name", "I_XY", "probe", "split", "target", "every")
     return {
         "run": run,
         "result": plane.attrs["name"] if not grid else None,
@@ -132,8 +156,7 @@ def _print(document: dict[str, Any]) -> None:
     counted, every = document["seeds_counted"], document["seeds"]
     seeds = f"{every} seeds" if counted == every else f"{counted} of {every} seeds (the others have NaN)"
     kinds = ", ".join(f"{name} {kind}" for name, kind in document["kinds"].items() if name in ("I_XT", "I_TY"))
-    about = "Y is the network's own answer" if document["target"] == "output" else f"{document['labels']} labels"
-    about += "" if document["I_XY"] is None else f", I(X;Y) = {document['I_XY']:.4f} bits"
+    about = "Y is the network's own answer" if document["target"] == "output" else label_words(document)
     about += "" if document["split"] == "all" else f", {document['split']} samples only"
     stored = f"; stored as {document['result']}" if document["result"] else ""
     several = {name: ",".join(dict.fromkeys(str(row[name]) for row in document["layers"])) for name in document["grid"]}
@@ -146,6 +169,14 @@ def _print(document: dict[str, Any]) -> None:
     columns, cells = _columns(document)
     print_table(columns, [cells(row) for row in document["layers"]], numbers=columns[len(document["grid"]) + 1 :])
     say("")
+
+
+def label_words(document: dict[str, Any]) -> str:
+    """Write to which p(y|x) a document refers."""
+    words = f"{document['labels']} labels"
+    words += f" of {document['labels_name']}" if document["labels_name"] else ""
+    words += " in place of those captured" if document["labels_from"] else ""
+    return f"{words}, I(X;Y) = {document['I_XY']:.4f} bits"
 
 
 def _columns(document: dict[str, Any]) -> tuple[list[str], Any]:

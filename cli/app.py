@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ipstore.cli import analyze, capture, estimators, plot, runs
+from ipstore.cli import analyze, bound, capture, estimators, plot, runs
 from ipstore.cli.reporting import ReportingGroup
 from ipstore.version import __version__
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command()(capture.capture)
 app.command()(analyze.analyze)
+app.command()(bound.bound)
 app.command()(plot.plot)
 app.command()(plot.figures)
 app.command()(runs.runs)

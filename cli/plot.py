@@ -1,15 +1,20 @@
 """``ipstore plot``: a run as a figure."""
 
+from inspect import signature
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ipstore.cli import specs
-from ipstore.cli.analyze import Estimators, Every, Split, StoreOrRun, compute
+from ipstore.cli.analyze import Estimators, Every, Information, Labels, Layers, Split, StoreOrRun, compute
+from ipstore.cli.bound import compute_bound
 from ipstore.cli.output import Json, print_json, print_table, say
 from ipstore.cli.reporting import Failure
 from ipstore.errors import ParameterError, UnknownNameError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["figures", "plot"]
 
@@ -19,15 +24,21 @@ def plot(
     figure: Annotated[
         str,
         typer.Argument(
-            metavar="FIGURE", help="plane, snapshots, sensitivity, compare or bounds; see `ipstore figures`."
+            metavar="FIGURE",
+            help="plane, snapshots, sensitivity, compare, bounds, bound, beta or residual; see `ipstore figures`.",
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where to: .html, .png or .svg.")],
     run: Annotated[str | None, typer.Option(metavar="NAME", help="The run, if the store holds several.")] = None,
     estimator: Estimators = [],  # noqa: B006  (typer wants a list, and copies it)
-    layers: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these layers; by default all.")] = None,
+    layers: Layers = None,
     every: Every = 1,
     split: Split = "all",
+    labels: Labels = None,
+    information: Information = None,
+    bound: Annotated[
+        bool, typer.Option("--bound", help="Draw the information-bottleneck curve under a plane or snapshots.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Draw a figure of a run.
@@ -49,22 +60,36 @@ def plot(
     draw = FIGURES[figure]
     asks = [parse(text) for text in estimator or draw.estimators]
     draw.check([list(expand(name, params)[0]) for name, params in asks])
-    chosen = None if layers is None else layers.split(",")
-    outcomes = compute(folder, runs[0], asks, layers=chosen, every=every, split=split)
-    for outcome in outcomes:
-        if outcome.error is not None:
-            raise outcome.error
-    drawn = draw(*(outcome.result for outcome in outcomes if outcome.result is not None))
+    about_bound, underlaid = draw.takes == "a bound", "bound" in signature(draw.draw).parameters
+    if bound and not underlaid:
+        able = [name for name, each in FIGURES.items() if "bound" in signature(each.draw).parameters]
+        raise ParameterError(f"--bound goes under {' or '.join(able)}, not under {figure}")
+    if (bound or about_bound) and split != "all":
+        raise ParameterError(f"the bound is that of all samples, so --split must be all but got {split!r}")
+    view: dict[str, Any] = {"layers": None if layers is None else layers.split(","), "every": every}
+    view |= specs.labels(folder, runs[0], labels, information)
+    if about_bound:
+        results = [compute_bound(folder, runs[0], *asks[0], **view)]
+    else:
+        results = [outcome.get() for outcome in compute(folder, runs[0], asks, split=split, **view)]
+    curve = {"bound": _curve(folder, runs[0], view)} if bound else {}
+    drawn = draw(*results, **curve)
     try:
         written = save(drawn, output)
     except OSError as error:
         raise Failure("write", f"cannot write {str(output)!r}: {error.strerror}") from error
     if json:
-        results = [outcome.result.attrs for outcome in outcomes if outcome.result is not None]
-        asked = [{"estimator": each["estimator"], "parameters": each["parameters"]} for each in results]
+        asked = [{key: result.attrs[key] for key in ("estimator", "parameters")} for result in results]
         print_json({"figure": figure, "run": runs[0], "shows": asked, "file": str(written)})
     else:
         say(f"{figure} of {runs[0]} is in {written}")
+
+
+def _curve(store: Path, run: str, view: dict[str, Any]) -> "xr.Dataset":
+    import ipstore
+    from ipstore.analysis import bound
+
+    return bound(ipstore.open(store, run=run), labels=view.get("labels", "stored"))
 
 
 def figures(json: Json = False) -> None:

@@ -8,7 +8,7 @@ from ipstore.errors import ParameterError, StoreNotFoundError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["batch_size", "choose_runs", "interval", "seeds", "store_folder", "task", "task_text", "widths"]
+__all__ = ["batch_size", "choose_runs", "interval", "labels", "seeds", "store_folder", "task", "task_text", "widths"]
 
 
 def task(text: str) -> tuple[str, dict[str, Any]]:
@@ -110,3 +110,65 @@ def choose_runs(store: str, run: str | None) -> tuple["Path", list[str]]:
             raise StoreNotFoundError(f"the store {str(path)!r} holds no run yet: make one with `ipstore capture`")
         return path, names
     return path, [find_run(path, wanted).name]
+
+
+def labels(store: "Path", run: str, kind: str | None, information: float | None) -> dict[str, Any]:
+    """Read ``--labels`` and ``--information``: to which p(y|x) the analyses of a run refer.
+
+    Parameters
+    ----------
+    store : Path
+    run : str
+    kind : {"soft", "hard"}, optional
+        By default as captured.
+    information : float, optional
+        I(X;Y) in bits of the soft labels, for a run on a task that takes it.
+
+    Returns
+    -------
+    dict
+        The option ``labels`` of `ipstore.analysis.analyze`, or nothing where the labels are those that were captured.
+
+    Raises
+    ------
+    ParameterError
+        If the two contradict each other, or the run cannot give such labels; then it says what to do.
+    """
+    if kind not in (None, "soft", "hard"):
+        raise ParameterError(f"--labels must be soft or hard but got {kind!r}")
+    if kind == "hard":
+        if information is not None:
+            raise ParameterError(f"--information {information} is that of soft labels, but --labels is hard; give one")
+        return {"labels": "hard"}
+    if kind is None and information is None:
+        return {}
+    import numpy as np
+    import xarray as xr
+
+    from ipstore.analysis.plane import View
+    from ipstore.reader import open_published
+    from ipstore.trainers import tasks
+
+    tree = open_published(store / run)
+    if information is None:
+        if View().probe(tree).labels == "hard":
+            raise ParameterError(
+                f"run {run!r} was captured with hard labels, so soft ones need their I(X;Y) too: --information 0.99"
+            )
+        return {}
+    name, params = tree.attrs["task"], tree.attrs.get("task_params", {})
+    if name not in tasks.available():  # a store may come from anyone: what it names is not imported
+        raise ParameterError(
+            f"--information takes labels of the tasks that come with ipstore ({', '.join(tasks.available())}), but run "
+            f"{run!r} was captured on {name!r}; give p(y|x) in Python: ipstore.analysis.analyze(..., labels=p)"
+        )
+    if params.get("information") == information:
+        return {}
+    params = {**params, "information": information}
+    built = tasks.load(name, **params)
+    if not np.array_equal(built.x, tree["probe/x"]):
+        raise ParameterError(
+            f"run {run!r} holds other inputs than {task_text(name, params)}, so its labels do not fit them; "
+            "give p(y|x) in Python: ipstore.analysis.analyze(..., labels=p)"
+        )
+    return {"labels": xr.DataArray(built.p_y_given_x, dims=("sample", "class"), name=task_text(name, params))}

@@ -37,7 +37,9 @@ class ResultWriter:
     provenance : mapping
         JSON attributes that say where the result comes from.
     identity : sequence of str
-        Those of them that say what it is; a result that is stored must have the same.
+        Those of them that say what it is; a result that is stored must have the same, or lack the same.
+    static : mapping of str to DataArray
+        What stands beside the quantities and does not grow, in memory.
     anew : bool
         Begin aside with nothing, and take the place of what is stored at `finish`.
 
@@ -59,6 +61,7 @@ class ResultWriter:
         provenance: Mapping[str, Any],
         identity: Sequence[str],
         *,
+        static: Mapping[str, xr.DataArray],
         anew: bool = False,
     ) -> None:
         folder = self._place = run / "results" / check_name("result", name)
@@ -74,13 +77,14 @@ class ResultWriter:
                 GrowingArray(quantity, ("seed", "layer"), shape, "float64", attrs=attrs)
                 for quantity, attrs in quantities.items()
             ]
-            static = [
+            standing = [
+                *(StaticArray(key, tuple(map(str, a.dims)), a.to_numpy(), a.attrs) for key, a in static.items()),
                 StaticArray("seed", ("seed",), np.array(seeds, np.int64)),
                 StaticArray("layer", ("layer",), np.array(layers, np.dtypes.StringDType())),
             ]
             attrs = {"format": FORMAT, "format_version": FORMAT_VERSION, "created_at": utc_now(), **provenance}
             try:
-                self._group = GrowingGroup.create(folder, growing, static, attrs, shard_epochs=_CHUNK_EPOCHS)
+                self._group = GrowingGroup.create(folder, growing, standing, attrs, shard_epochs=_CHUNK_EPOCHS)
             except RunExistsError:  # another process was quicker; if it is still at it, the lease says so
                 self._group = GrowingGroup.resume(folder)
         else:
@@ -98,14 +102,15 @@ class ResultWriter:
         Parameters
         ----------
         values : Dataset over (epoch, seed, layer)
-            In memory, following those stored.
+            In memory, following those stored. What has no epoch is left out.
         """
         start, stop = self.epochs, self.epochs + values.sizes["epoch"]
         inner = range(start - start % _CHUNK_EPOCHS + _CHUNK_EPOCHS, stop, _CHUNK_EPOCHS)
         for first, last in pairwise([start, *inner, stop]):
             piece = values.isel(epoch=slice(first - start, last - start))
             for name, array in {"epoch": piece["epoch"], **piece.data_vars}.items():
-                self._group.write(str(name), first, array.to_numpy())
+                if "epoch" in array.dims:
+                    self._group.write(str(name), first, array.to_numpy())
         self._group.publish(stop)
 
     def finish(self) -> None:
@@ -146,9 +151,9 @@ def open_result(run: Path, name: str) -> xr.Dataset:
 def _check_same(folder: Path, provenance: Mapping[str, Any], identity: Sequence[str]) -> None:
     attrs = read_document(folder)["attributes"]
     check_version(attrs, folder)
-    different = {key: attrs.get(key) for key in identity if attrs.get(key) != provenance[key]}
+    different = {key: attrs.get(key) for key in identity if attrs.get(key) != provenance.get(key)}
     if different:
         raise ParameterError(
             f"result {folder.name!r} is of something else ({different}, not "
-            f"{ {key: provenance[key] for key in different} }): give another name, or have it done again"
+            f"{ {key: provenance.get(key) for key in different} }): give another name, or have it done again"
         )

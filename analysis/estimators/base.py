@@ -22,6 +22,7 @@ __all__ = [
     "I_XT_SE",
     "N_CELLS",
     "RESERVED",
+    "Encode",
     "Estimator",
     "Kernel",
     "Kind",
@@ -96,6 +97,14 @@ distinct inputs, None if all differ; ``p_x`` is (sample,) float64, None if all w
 gives each quantity over the leading dimensions of ``t``, information in bits.
 """
 
+Encode = Callable[[NDArray[Any], NDArray[np.float64] | None, Mapping[str, Any]], tuple[NDArray[Any], NDArray[np.bool_]]]
+"""What T is, where it has discrete values: ``encode(cells, p_x, params)`` gives codes (cell, sample, unit), and (cell,)
+whether a cell cannot be taken.
+
+Of cells (cell, sample, unit), the weights of the samples, None if they are equal, and parameters, settled. Codes are
+integers that are not negative; samples whose rows of codes are equal have the same T.
+"""
+
 
 def _as_given(params: dict[str, Any], probe: Probe) -> dict[str, Any]:
     return params
@@ -143,6 +152,8 @@ class Estimator:
         For estimators that can work on stored bin codes: from the stored `Binning` and the parameters that
         were given to the parameters to use and, where codes must be merged, a table from old to new code.
         Raises ParameterError if those codes cannot answer. By default the estimator needs the activations.
+    encode : callable, optional
+        For estimators of a T of discrete values, of which other questions can then be asked: see `Encode`.
     """
 
     name: str
@@ -159,6 +170,7 @@ class Estimator:
     kernel_names: Mapping[str, str] = field(default_factory=dict)
     marks_nonfinite: bool = False
     read_codes: Callable[[Binning, dict[str, Any]], tuple[dict[str, Any], NDArray[np.uint8] | None]] | None = None
+    encode: Encode | None = None
     defaults: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -1,5 +1,6 @@
 """Information of the binned layer: activations fall into bins, and the rows of bins are counted."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -85,13 +86,11 @@ def kernel(
     """
     params = _settle_bins({"bins": bins, "range": range, "width": width, "rule": rule})
     possible = UNBOUNDED if params["bins"] is None else min(float(params["bins"]) ** min(t.shape[-1], 64), UNBOUNDED)
-    return count(
-        t, p_y_given_x, x_id, p_x, encode=partial(_encode, params=params), correction=correction, alphabet=possible
-    )
+    return count(t, p_y_given_x, x_id, p_x, encode=_encode, params=params, correction=correction, alphabet=possible)
 
 
 def _encode(
-    t: NDArray[Any], p_x: NDArray[np.float64] | None, *, params: dict[str, Any]
+    t: NDArray[Any], p_x: NDArray[np.float64] | None, params: Mapping[str, Any]
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Give codes that are 0 or more, (cell, sample, unit), and which cells are refused."""
     from ipstore.analysis.estimators import binned_kernels
@@ -122,7 +121,7 @@ def _encode(
     return codes, encode_equal(rows, np.linspace(low, high, bins + 1)[None], row_codes) > 0
 
 
-def _check_codes(t: NDArray[Any], params: dict[str, Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def _check_codes(t: NDArray[Any], params: Mapping[str, Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     if params["rule"] != "equal" or params["width"] is not None or isinstance(params["range"], str):
         raise ParameterError(
             f"t holds codes of bins ({t.dtype}), which cannot be binned again by {params}; leave out rule, "
@@ -240,4 +239,5 @@ binned = Estimator(
     truths=TRUTHS,
     marks_nonfinite=True,
     read_codes=_read_codes,
+    encode=_encode,
 )

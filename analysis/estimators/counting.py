@@ -3,7 +3,7 @@
 `binned`, `quantised` and `discrete` differ in how they make codes of activations, and in nothing else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from math import log, prod
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ipstore.analysis.estimators.base import COVERAGE, H_T, I_TY, I_TY_SE, I_XT, I_XT_SE, N_CELLS
+from ipstore.analysis.estimators.base import COVERAGE, H_T, I_TY, I_TY_SE, I_XT, I_XT_SE, N_CELLS, Encode
 from ipstore.analysis.estimators.corrections import (
     UNBOUNDED,
     Correction,
@@ -23,7 +23,7 @@ from ipstore.analysis.estimators.corrections import (
 )
 from ipstore.analysis.probe import entropy as entropy_of
 
-__all__ = ["QUANTITIES", "TRUTHS", "count"]
+__all__ = ["QUANTITIES", "TRUTHS", "Groups", "count", "keyed", "with_weight"]
 
 QUANTITIES = (
     *(I_XT, I_TY, H_T, N_CELLS, COVERAGE),
@@ -34,10 +34,6 @@ TRUTHS: dict[str, dict[str, Any]] = {
     name: {} for name in ("bsc", "bec", "popcount", "clusters", "bsc_sample", "popcount_sample")
 }
 """The beds that each is held to: counted exactly, and corrected from samples."""
-
-Encode = Callable[[NDArray[Any], NDArray[np.float64] | None], tuple[NDArray[Any], NDArray[np.bool_]]]
-"""From (cell, sample, unit) and the samples' weights, None if they are equal, to codes (cell, sample, unit), integers
-that are not negative, and (cell,) whether the cell cannot be taken."""
 
 _BATCH = 2**20
 """Bytes of codes, or of keys, at a time: they are still in the cache when they are counted."""
@@ -60,6 +56,7 @@ def count(
     p_x: NDArray[np.float64] | None,
     *,
     encode: Encode,
+    params: Mapping[str, Any],
     correction: Correction | None,
     alphabet: float,
 ) -> dict[str, NDArray[np.float64]]:
@@ -102,6 +99,9 @@ def count(
     p_x : (sample,) float64, optional
         Weights that sum to one. By default they are equal.
     encode : callable
+        See `ipstore.analysis.estimators.base.Encode`.
+    params : mapping
+        With which `encode` is called.
     correction : str, optional
         One of `Correction`; None is "plugin".
     alphabet : float
@@ -121,33 +121,52 @@ def count(
     ParameterError
         If the correction has nothing to count.
     """
-    from ipstore.analysis.estimators import counting_kernels
-
-    if p_x is not None and not np.all(p_x > 0):
-        keep = np.flatnonzero(p_x > 0)
-        t, p_y_given_x, p_x = t[..., keep, :], p_y_given_x[keep], p_x[keep]
-        x_id = None if x_id is None else x_id[keep]
+    t, p_y_given_x, x_id, p_x = with_weight(t, p_y_given_x, x_id, p_x)
     *leading, samples, units = t.shape
     cells = t.reshape(prod(leading), samples, units)
-    groups = _Groups(p_y_given_x, x_id, p_x)
+    groups = Groups(p_y_given_x, x_id, p_x)
     if correction is None or correction == "plugin":
         measure: Callable[[NDArray[np.uint64], NDArray[np.float64]], object] = groups.plug_in
     else:
         need_samples(correction, p_y_given_x, p_x)
         measure = partial(groups.corrected, correction=correction, alphabet=min(alphabet, UNBOUNDED))
     out = np.empty((len(QUANTITIES), len(cells)))
-    step = max(1, _BATCH // (samples * max(units, 8)))
-    for start in np.arange(0, len(cells), step):
-        batch = slice(start, start + step)
-        codes, refused = encode(cells[batch], p_x)
-        keys = np.empty(codes.shape[:2], np.uint64)
-        counting_kernels.row_keys(codes, keys)
+    for batch, keys, refused in keyed(cells, p_x, encode, params):
         measure(keys, out[:, batch])
         out[:, batch][:, refused] = np.nan
     return {q.name: values.reshape(leading) for q, values in zip(QUANTITIES, out, strict=True)}
 
 
-class _Groups:
+def with_weight(
+    t: NDArray[Any], p_y_given_x: NDArray[np.float64], x_id: NDArray[np.int64] | None, p_x: NDArray[np.float64] | None
+) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.int64] | None, NDArray[np.float64] | None]:
+    """Leave out the samples without weight, from (..., sample, unit) and all that goes with it."""
+    if p_x is None or np.all(p_x > 0):
+        return t, p_y_given_x, x_id, p_x
+    keep = np.flatnonzero(p_x > 0)
+    return t[..., keep, :], p_y_given_x[keep], None if x_id is None else x_id[keep], p_x[keep]
+
+
+def keyed(
+    cells: NDArray[Any], p_x: NDArray[np.float64] | None, encode: Encode, params: Mapping[str, Any]
+) -> Iterator[tuple[slice, NDArray[np.uint64], NDArray[np.bool_]]]:
+    """Give batches of cells (cell, sample, unit): their place, keys (cell, sample), and which are refused (cell,).
+
+    Samples of equal keys have equal codes.
+    """
+    from ipstore.analysis.estimators import counting_kernels
+
+    samples, units = cells.shape[1:]
+    step = max(1, _BATCH // (samples * max(units, 8)))
+    for start in np.arange(0, len(cells), step):
+        batch = slice(start, start + step)
+        codes, refused = encode(cells[batch], p_x, params)
+        keys = np.empty(codes.shape[:2], np.uint64)
+        counting_kernels.row_keys(codes, keys)
+        yield batch, keys, refused
+
+
+class Groups:
     """Samples by input and by label, prepared once for all cells."""
 
     def __init__(

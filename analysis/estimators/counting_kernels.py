@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-__all__ = ["information", "row_keys", "tally"]
+__all__ = ["identify", "information", "mix", "row_keys", "tally"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: Fibonacci hashing, Knuth 6.4
 _ODD = np.uint64(0xD6E8FEB86659FD93)  # the multiplier of Mulvey's "rrmxmx" family of 64-bit mixers
@@ -16,7 +16,7 @@ _HALF = np.uint64(32)
 
 
 @njit(nogil=True, cache=True)
-def _mix(h: Any) -> Any:
+def mix(h: Any) -> Any:
     """Mix 64 bits so that each depends on all; a bijection, so that nothing is lost."""
     h = (h ^ (h >> _HALF)) * _ODD
     h = (h ^ (h >> _HALF)) * _ODD
@@ -56,12 +56,12 @@ def row_keys(codes: Any, keys: Any) -> None:
                     word = np.uint64(0)
                     for unit in range(start, min(start + per_word, units)):
                         word = (word << shift) | np.uint64(row[unit])
-                    key = _mix(key ^ word) + _GOLDEN
+                    key = mix(key ^ word) + _GOLDEN
                 keys[cell, sample] = key
 
 
 @njit(nogil=True, cache=True)
-def _identify(keys: Any, table_key: Any, table_id: Any, first: Any, ids: Any) -> Any:
+def identify(keys: Any, table_key: Any, table_id: Any, first: Any, ids: Any) -> Any:
     """Write to `ids` which of the distinct keys each is, in order of appearance, and give their number.
 
     Open addressing with linear probing. An entry of the table counts only if its number is `first` or more: a
@@ -213,7 +213,7 @@ def information(
     rows = np.empty(samples, np.int64)
     stamp = 0
     for cell in range(cells):
-        distinct = _identify(keys[cell], table_key, table_id, cell * samples, ids)
+        distinct = identify(keys[cell], table_key, table_id, cell * samples, ids)
         out[3, cell] = distinct
         if distinct == 1:
             out[:3, cell] = 0.0
@@ -273,7 +273,7 @@ def tally(keys: Any, by_input: Any, by_label: Any, tallies: Any, spread: Any) ->
     logs = np.log2(np.maximum(np.arange(samples + 1), 1))
     stamp = 0
     for cell in range(cells):
-        distinct = _identify(keys[cell], table_key, table_id, cell * samples, ids)
+        distinct = identify(keys[cell], table_key, table_id, cell * samples, ids)
         count[:distinct] = 0
         for sample in range(samples):
             count[ids[sample]] += 1

@@ -1,5 +1,6 @@
 """Information of a layer whose values are discrete already: codes, or activations that recur."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -52,10 +53,12 @@ def kernel(
     ParameterError
         If `correction` has nothing to count.
     """
-    return count(t, p_y_given_x, x_id, p_x, encode=_encode, correction=correction, alphabet=UNBOUNDED)
+    return count(t, p_y_given_x, x_id, p_x, encode=_encode, params={}, correction=correction, alphabet=UNBOUNDED)
 
 
-def _encode(t: NDArray[Any], p_x: NDArray[np.float64] | None) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def _encode(
+    t: NDArray[Any], p_x: NDArray[np.float64] | None, params: Mapping[str, Any]
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     return symbols(t)
 
 
@@ -77,4 +80,5 @@ discrete = Estimator(
     truths=TRUTHS,
     marks_nonfinite=True,
     read_codes=_read_codes,
+    encode=_encode,
 )

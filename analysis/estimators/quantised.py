@@ -1,6 +1,6 @@
 """Information of the layer at k bits: activations are rounded to evenly spaced levels, and the rows are counted."""
 
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -73,17 +73,15 @@ def kernel(
     """
     params = _settle_levels({"bits": bits, "range": range})
     possible = UNBOUNDED if bits is None else 2.0 ** min(bits * t.shape[-1], 64)
-    return count(t, p_y_given_x, x_id, p_x, encode=partial(_encode, **params), correction=correction, alphabet=possible)
+    return count(t, p_y_given_x, x_id, p_x, encode=_encode, params=params, correction=correction, alphabet=possible)
 
 
 def _encode(
-    t: NDArray[Any],
-    p_x: NDArray[np.float64] | None,
-    *,
-    bits: int | None,
-    range: tuple[float, float] | Literal["layer", "unit"],
+    t: NDArray[Any], p_x: NDArray[np.float64] | None, params: Mapping[str, Any]
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Give the number of each level from 0, (cell, sample, unit), and which cells are refused."""
+    bits: int | None = params["bits"]
+    range: tuple[float, float] | Literal["layer", "unit"] = params["range"]
     if bits is None:
         return symbols(t)
     x = activations(t)
@@ -135,4 +133,5 @@ quantised = Estimator(
     settle=_settle,
     truths=TRUTHS,
     marks_nonfinite=True,
+    encode=_encode,
 )

@@ -5,20 +5,26 @@ A new figure is a function from one Dataset or several to a HoloViews object, in
 """
 
 from ipstore.analysis.figures.bands import bounds
+from ipstore.analysis.figures.betas import beta
 from ipstore.analysis.figures.comparison import compare
 from ipstore.analysis.figures.figure import Figure
 from ipstore.analysis.figures.files import check_path, save
 from ipstore.analysis.figures.grids import sensitivity
 from ipstore.analysis.figures.networks import snapshots
+from ipstore.analysis.figures.on_bound import bound
+from ipstore.analysis.figures.residuals import residual
 from ipstore.analysis.figures.trajectories import information_plane
 
 __all__ = [
     "FIGURES",
     "Figure",
+    "beta",
+    "bound",
     "bounds",
     "check_path",
     "compare",
     "information_plane",
+    "residual",
     "save",
     "sensitivity",
     "snapshots",
@@ -39,5 +45,8 @@ FIGURES: dict[str, Figure] = {
     "bounds": Figure(
         bounds, "a lower and an upper bound", "the band between two bounds over the epochs", ("kde_lower", "kde_upper")
     ),
+    "bound": Figure(bound, "a bound", "layers beside the bottleneck curve, and their distances to it"),
+    "beta": Figure(beta, "a bound", "beta* of the layers, by depth and over the epochs"),
+    "residual": Figure(residual, "a bound", "how far the layers are from self-consistency"),
 }
 """The figures by the names that ``ipstore plot`` knows them by."""

@@ -18,6 +18,7 @@ _COLUMNS = 6  # more layers stand in blocks of rows, one under another
 _AXES: dict[str, tuple[Any, str, str]] = {
     "I_XT": (I_XT, "H_X", "H(X) = {:.4g} bits"),
     "I_TY": (I_TY, "I_XY", "I(X;Y) = {:.3f} bits"),
+    "residual": (hv.Dimension("residual", label="residual J", unit="bits"), "", ""),
 }
 
 
@@ -104,18 +105,27 @@ def _reference(
 
 
 def curve(
-    values: xr.DataArray, scale: EpochScale, colour: str, words: Mapping[str, str], *, dashed: bool = False
+    values: xr.DataArray,
+    scale: EpochScale,
+    colour: str,
+    words: Mapping[str, str],
+    *,
+    dashed: bool = False,
+    width: float = 2,
 ) -> Any:
     """Draw a quantity against the epoch; where there is but one epoch, a point.
 
     Parameters
     ----------
     values : DataArray (epoch,)
-        Named I_XT or I_TY.
+        Named I_XT, I_TY or residual.
     scale : EpochScale
     colour : str
     words : mapping of str to str
         What a tooltip says beside the epoch and the value.
+    dashed : bool
+    width : float
+        Of the line, in pixels.
     """
     values = values.dropna("epoch")
     dimension = _AXES[str(values.name)][0]
@@ -133,8 +143,8 @@ def curve(
     return styled(
         element,
         color=colour,
-        bokeh={"line_width": 2, "line_dash": style, **hover},
-        matplotlib={"linewidth": 1.5, "linestyle": style},
+        bokeh={"line_width": width, "line_dash": style, **hover},
+        matplotlib={"linewidth": 0.75 * width, "linestyle": style},
     )
 
 

@@ -12,8 +12,9 @@ from ipstore.errors import ParameterError
 
 __all__ = ["Figure", "Takes"]
 
-Takes = Literal["one plane", "one plane with a grid", "two planes or more", "a lower and an upper bound"]
-"""Which planes a figure takes. A grid is a list of values of a parameter, as in ``binned:bins=10,30,100``."""
+Takes = Literal["one plane", "one plane with a grid", "two planes or more", "a lower and an upper bound", "a bound"]
+"""Which planes a figure takes. A grid is a list of values of a parameter, as in ``binned:bins=10,30,100``; a bound is a
+plane with the bottleneck curve, and with how its layers stand to it."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Figure:
             "one plane with a grid": len(grids) == 1 and len(grids[0]) == 1,
             "two planes or more": len(grids) >= 2 or bool(gridded),
             "a lower and an upper bound": len(grids) == 2 and not gridded,
+            "a bound": len(grids) == 1 and not gridded,
         }
         if fits[self.takes]:
             return
@@ -88,5 +90,7 @@ class Figure:
             "two planes or more": "give two estimators or more, or one with several values of a parameter",
             "a lower and an upper bound": "give two estimators, such as kde_lower and kde_upper, with one value of "
             "each parameter",
+            "a bound": "give one estimator that makes a T of discrete values, such as binned, with one value of each "
+            "parameter",
         }
         raise ParameterError(f"this figure takes {self.takes} but got {given}; {advice[self.takes]}")

@@ -8,6 +8,7 @@ import holoviews.plotting.bokeh
 import holoviews.plotting.mpl
 import xarray as xr
 from bokeh.models.annotations import Title
+from holoviews.plotting.util import process_cmap
 
 from ipstore.analysis.figures.wording import wrap
 
@@ -20,6 +21,7 @@ __all__ = [
     "STEP",
     "Limits",
     "canvas",
+    "layer_colours",
     "reference_lines",
     "split_title",
     "styled",
@@ -136,6 +138,12 @@ def write_title(axis: Any, title: str, *, lift: float = 6, size: float = 12) -> 
 def write_notes(axis: Any, notes: str) -> None:
     """Write footnotes under a matplotlib axis and its label."""
     axis.annotate(notes, (0, 0), (0, -38), size=8, color=GREY, verticalalignment="top", **_OUTSIDE)
+
+
+def layer_colours(number: int) -> list[str]:
+    """Give each of `number` layers a colour: in network order through viridis, from dark to light."""
+    colours = process_cmap("viridis", 256)[:236]  # the lightest yellow is lost on white
+    return [colours[round(k * (len(colours) - 1) / max(number - 1, 1))] for k in range(number)]
 
 
 def canvas(width: int, height: int) -> dict[str, Any]:

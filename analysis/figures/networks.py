@@ -6,10 +6,10 @@ from typing import Any
 import holoviews as hv
 import numpy as np
 import xarray as xr
-from holoviews.plotting.util import process_cmap
 
+from ipstore.analysis.figures.bottleneck import under
 from ipstore.analysis.figures.epochs import log_spaced
-from ipstore.analysis.figures.frame import I_TY, I_XT, INK, canvas, reference_lines, styled, typeset
+from ipstore.analysis.figures.frame import I_TY, I_XT, INK, canvas, layer_colours, reference_lines, styled, typeset
 from ipstore.analysis.figures.planes import SATURATION, limits, prepare, saturated
 from ipstore.analysis.figures.wording import count, heading
 from ipstore.errors import ParameterError
@@ -25,6 +25,7 @@ def snapshots(
     layers: Sequence[str] | None = None,
     *,
     saturation: float = SATURATION,
+    bound: xr.Dataset | None = None,
 ) -> Any:
     """Draw every network in the information plane, one frame per epoch, one colour per layer.
 
@@ -40,6 +41,8 @@ def snapshots(
         Which layers; all by default.
     saturation : float
         A frame names the layers whose mean I(X;T) lies within so many bits of H(X).
+    bound : Dataset, optional
+        The information-bottleneck curve of the same p(y|x), drawn under the networks; see `information_plane`.
 
     Returns
     -------
@@ -49,7 +52,7 @@ def snapshots(
     Raises
     ------
     ParameterError
-        `epochs` is empty, or `plane` is no information plane.
+        `epochs` is empty, `plane` is no information plane, or `bound` is no curve of its p(y|x).
     UnknownNameError
         A layer that the plane does not have.
 
@@ -68,11 +71,12 @@ def snapshots(
     else:
         chosen = np.unique([np.abs(stored - epoch).argmin() for epoch in epochs])
     xlim, ylim = box = limits(plane)
-    lines = reference_lines(plane, box)
+    curve, words = under(bound, plane)
+    lines = curve * reference_lines(plane, box)
     title = heading(plane, "Networks in the information plane", count(plane.sizes["seed"], "seed"))
     finite = plane["I_XT"].notnull()
     full = saturated(plane, saturation)
-    notes = ["One point per network and layer."]
+    notes = ["One point per network and layer.", *words]
     if bool(full.isel(epoch=chosen).any()):
         notes.append(
             f"Saturated: mean I(X;T) within {saturation:g} bits of H(X), nearly every input in a cell of its "
@@ -85,15 +89,15 @@ def snapshots(
     for i in chosen:
         present = finite.isel(epoch=i)
         shown, every = int(present.any("layer").sum()), plane.sizes["seed"]
-        words = [
+        about = [
             f"epoch {stored[i]}",
             count(every, "network") if shown == every else f"{shown} of {every} networks",
         ]
         if names := [str(name) for name in plane["layer"].values[full.isel(epoch=i).values]]:
-            words.append(f"saturated: {', '.join(names)}")
+            about.append(f"saturated: {', '.join(names)}")
         frames[int(stored[i])] = styled(
             lines * _networks(plane.isel(epoch=i)),
-            title=f"{title}\n{' · '.join(words)}",
+            title=f"{title}\n{' · '.join(about)}",
             xlim=xlim,
             ylim=ylim,
             hooks=[typeset(notes)],
@@ -105,16 +109,15 @@ def snapshots(
 
 
 def _networks(plane: xr.Dataset) -> Any:
-    """One Points element per layer; layers in network order run through viridis from dark to light."""
+    """One Points element per layer."""
     layers = [str(name) for name in plane["layer"].values]
-    colours = process_cmap("viridis", 256)[:236]  # the lightest yellow is lost on white
     overlay = {}
-    for k, layer in enumerate(layers):
+    for layer, colour in zip(layers, layer_colours(len(layers)), strict=True):
         one = plane.sel(layer=layer).dropna("seed")
         points = hv.Points((one["I_XT"].values, one["I_TY"].values, one["seed"].values), [I_XT, I_TY], "seed")
         overlay[layer] = styled(
             points,
-            color=colours[round(k * (len(colours) - 1) / max(len(layers) - 1, 1))],
+            color=colour,
             alpha=0.85,
             bokeh={"size": 9, "line_color": INK, "line_width": 0.5, "tools": ["hover"]},
             matplotlib={"s": 36, "edgecolor": INK, "linewidth": 0.4},

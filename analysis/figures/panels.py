@@ -139,6 +139,7 @@ def arrange(
     notes: Sequence[str],
     key: tuple[str, Sequence[Entry]] = ("", ()),
     colour: EpochScale | None = None,
+    linked: bool = True,
 ) -> Any:
     """Lay panels out.
 
@@ -156,6 +157,8 @@ def arrange(
         What the entries are, as "bins", and the entries.
     colour : EpochScale, optional
         Of which a colour bar stands beside the panels on paper.
+    linked : bool
+        Whether panels of the same quantities have one scale on screen, and move together; else each has its own.
 
     Returns
     -------
@@ -180,6 +183,7 @@ def arrange(
         backend="bokeh",
         title=_html(title, lines, key_html(keys), below).replace("{", "{{").replace("}", "}}"),
         toolbar="right",
+        shared_axes=linked,
         fontsize={"title": "12pt"},
     ).opts(
         backend="matplotlib",

@@ -5,6 +5,7 @@ from typing import Any
 
 import xarray as xr
 
+from ipstore.analysis.figures.bottleneck import under
 from ipstore.analysis.figures.epochs import EpochScale
 from ipstore.analysis.figures.frame import canvas, styled, typeset
 from ipstore.analysis.figures.paths import draw_paths, thinned
@@ -14,7 +15,13 @@ from ipstore.analysis.figures.wording import count, heading
 __all__ = ["information_plane"]
 
 
-def information_plane(plane: xr.Dataset, layers: Sequence[str] | None = None, *, saturation: float = SATURATION) -> Any:
+def information_plane(
+    plane: xr.Dataset,
+    layers: Sequence[str] | None = None,
+    *,
+    saturation: float = SATURATION,
+    bound: xr.Dataset | None = None,
+) -> Any:
     """Draw the trajectory of every layer through the information plane.
 
     A path is the mean over the seeds without a NaN, its colour the epoch on the scale log(1 + epoch); faint
@@ -30,6 +37,9 @@ def information_plane(plane: xr.Dataset, layers: Sequence[str] | None = None, *,
     saturation : float
         A layer whose mean I(X;T) lies within so many bits of H(X) is marked as saturated: nearly every input
         has a cell of its own, so I(X;T) measures the resolution and not the layer.
+    bound : Dataset, optional
+        The information-bottleneck curve of the same p(y|x), I_XT, I_TY, beta and gap (point), as
+        `ipstore.analysis.ib.curve` gives it: drawn under the paths, in its certified band.
 
     Returns
     -------
@@ -39,7 +49,8 @@ def information_plane(plane: xr.Dataset, layers: Sequence[str] | None = None, *,
     Raises
     ------
     ParameterError
-        `plane` lacks variables, dimensions or attributes, or has no number in it.
+        `plane` lacks variables, dimensions or attributes, or has no number in it; `bound` is no curve, or one of
+        another p(y|x).
     UnknownNameError
         A layer that the plane does not have.
 
@@ -49,9 +60,10 @@ def information_plane(plane: xr.Dataset, layers: Sequence[str] | None = None, *,
     """
     plane, seeds, notes = without_nan(prepare(plane, layers))
     box = limits(plane)
-    notes = [_key(plane), *_saturation_note(plane, saturation), *notes]
+    curve, words = under(bound, plane)
+    notes = [_key(plane), *words, *_saturation_note(plane, saturation), *notes]
     return styled(
-        draw_paths(plane, box, EpochScale(plane["epoch"].values), saturation),
+        curve * draw_paths(plane, box, EpochScale(plane["epoch"].values), saturation),
         title=heading(plane, "Information plane", seeds),
         xlim=box[0],
         ylim=box[1],

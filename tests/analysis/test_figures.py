@@ -10,11 +10,14 @@ import pytest
 import xarray as xr
 from bokeh.io import curdoc
 from bokeh.models import ColumnDataSource
+from scipy.optimize import brentq
+from scipy.special import entr, logit
 
 from ipstore.analysis import figures
 from ipstore.analysis.figures.epochs import log_spaced
 from ipstore.analysis.figures.placing import merge, place
 from ipstore.analysis.figures.planes import limits, prepare
+from ipstore.analysis.ib.curves import bounds
 from ipstore.errors import ParameterError, UnknownNameError
 
 LAYERS = ["layer1", "layer2", "layer3", "output"]
@@ -68,6 +71,50 @@ def bound(kind: str, *, noise: float = 0.001, shift: float = 0.5, **sizes: Any) 
     return plane.assign_attrs(estimator=f"kde_{kind}", estimator_kind=kind, parameters={"noise": noise})
 
 
+def binary_channel(i_xy: float = 0.999) -> xr.Dataset:
+    """The bottleneck curve of a binary symmetric channel with so much information: Witsenhausen and Wyner 1975."""
+    flip = brentq(lambda p: 1 - entr([p, 1 - p]).sum() / np.log(2) - i_xy, 1e-12, 0.5)
+    a = np.linspace(0.5, 0, 42)[1:-1]  # of the channel from X to T; the ends are limits
+    b = a * (1 - flip) + (1 - a) * flip
+    x, y = (1 - (entr(p) + entr(1 - p)) / np.log(2) for p in (a, b))
+    beta = logit(a) / logit(b) / (1 - 2 * flip)
+    return xr.Dataset(
+        {
+            "I_XT": ("point", [0.0, *x, 1.0]),
+            "I_TY": ("point", [0.0, *y, i_xy]),
+            "beta": ("point", [(1 - 2 * flip) ** -2, *beta, np.inf]),
+            "gap": ("point", np.zeros(42)),
+        },
+        attrs={"I_XY": i_xy, "H_X": H_X, "H_Y": 1.0, "labels": "soft", "units": "bits"}
+        | {"onset_beta": (1 - 2 * flip) ** -2, "error": 5e-3, "certificate": "rigorous"},
+    )
+
+
+def standing_of(
+    seeds: int = 6, epochs: int = 40, *, layers: list[str] = LAYERS, labels: str = "soft", i_xy: float = 0.999
+) -> xr.Dataset:
+    """Layers beside the curve of a binary symmetric channel: the first beyond the cap, beta* falling with depth."""
+    plane = plane_of(seeds, epochs, layers=layers, labels=labels, i_xy=i_xy)
+    curve = binary_channel(i_xy)
+    right = plane["I_XT"] - bounds(curve, I_TY=plane["I_TY"])["I_XT_lower"]
+    depth = xr.DataArray(np.arange(len(layers)), dims="layer")
+    beta = (1.05 + 10.0 ** (4 - 2 * depth) * (1 + plane["seed"] / 10)) * (1 + 0 * plane["I_XT"])
+    capped = (depth == 0) & (plane["I_XT"] > -1)
+    return plane.assign(
+        {
+            "beta": beta.where(~capped, 1e6).transpose(*plane["I_XT"].dims),
+            "beta_capped": capped.astype(float).transpose(*plane["I_XT"].dims),
+            "residual": 0.6 * right,
+            "residual_at_0": plane["I_XT"],
+            "IB_distance_I_XT": right,
+            "IB_distance_I_TY": i_xy - plane["I_TY"],
+            **{f"curve_{name}": curve[name] for name in curve.data_vars},
+            "deterministic_H_T": ("vertex", [0.0, 1.0]),
+            "deterministic_I_TY": ("vertex", [0.0, i_xy]),
+        }
+    ).assign_attrs(certificate="rigorous", onset_beta=curve.attrs["onset_beta"], curve_error=curve.attrs["error"])
+
+
 def planes_for(name: str, **sizes: Any) -> list[xr.Dataset]:
     """Planes that the figure of that name takes."""
     takes = figures.FIGURES[name].takes
@@ -77,6 +124,8 @@ def planes_for(name: str, **sizes: Any) -> list[xr.Dataset]:
         return [plane_of(**sizes), bound("upper", **sizes)]
     if takes == "a lower and an upper bound":
         return [bound("lower", **sizes), bound("upper", **sizes)]
+    if takes == "a bound":
+        return [standing_of(**sizes)]
     return [plane_of(**sizes)]
 
 
@@ -182,7 +231,7 @@ def test_epoch_zero_has_its_place_on_the_colour_scale() -> None:
     np.testing.assert_allclose(at, np.log10(1 + np.array([0, 1, 10, 100, 1000, 2000])))
 
 
-@pytest.mark.parametrize("name", [name for name in figures.FIGURES if name != "snapshots"])
+@pytest.mark.parametrize("name", [name for name in figures.FIGURES if name not in {"snapshots", "bound"}])
 def test_tooltips_show_epochs_and_not_their_logarithms(name: str) -> None:
     figure = figures.FIGURES[name](*planes_for(name, epochs=5, layers=LAYERS[3:]))
     shown = hv.Store.renderers["bokeh"].instance(theme=None).get_plot(figure).state

@@ -1,6 +1,10 @@
 """Which samples count, what Y is, which epochs, and several questions at once: against the estimator on arrays."""
 
+import hashlib
+import json
 import sys
+from itertools import permutations
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,10 +13,14 @@ import pytest
 import xarray as xr
 from numpy.typing import NDArray
 
-from ipstore.analysis import estimators, information_plane, information_planes
+import ipstore
+from ipstore.analysis import analyze, analyze_all, estimators, information_plane, information_planes
+from ipstore.analysis.plane import View
 from ipstore.analysis.probe import Probe
 from ipstore.analysis.questions import expand, stack
 from ipstore.errors import ActivationError, EstimatorError, ParameterError
+from ipstore.writer import RunWriter
+from tests.store.synthetic import make_plan, write_epochs, write_run
 
 EPOCHS, SEEDS, SAMPLES = 5, 3, 48
 LAYERS = {"layer1": 4, "output": 3}
@@ -27,9 +35,10 @@ def make_run(**changes: Any) -> xr.DataTree:
         "x_id": np.arange(SAMPLES) // 2,
         "p_y_given_x": np.repeat(rng.dirichlet([1, 1, 1], SAMPLES // 2), 2, axis=0),
         "train": np.stack([rng.permutation(SAMPLES) < SAMPLES * 2 // 3 for _ in range(SEEDS)]),
+        "y": np.arange(SAMPLES) // 2 % 3,  # not the likeliest class, so that it can be told from that
     }
     given |= changes
-    dims = {"p_x": ("sample",), "x_id": ("sample",), "p_y_given_x": ("sample", "class"), "train": ("seed", "sample")}
+    dims = {"p_y_given_x": ("sample", "class"), "train": ("seed", "sample")}
     stored = {
         layer: (
             ("epoch", "seed", "sample", f"{layer}_unit"),
@@ -40,7 +49,9 @@ def make_run(**changes: Any) -> xr.DataTree:
     root = xr.Dataset(
         coords={"epoch": [0, 1, 2, 4, 8], "seed": [7, 8, 9]}, attrs={"level": "full", "probe": "population"}
     )
-    probe = xr.Dataset({name: (dims[name], values) for name, values in given.items() if values is not None})
+    probe = xr.Dataset(
+        {name: (dims.get(name, ("sample",)), values) for name, values in given.items() if values is not None}
+    )
     activations = xr.Dataset(stored, attrs={"layers": list(LAYERS)}).chunk(epoch=2, seed=1)
     return xr.DataTree.from_dict({"/": root, "/probe": probe, "/activations": activations}, name="mine")
 
@@ -125,6 +136,98 @@ def test_the_networks_own_answer_as_Y(run: xr.DataTree) -> None:
                 at = found.sel(epoch=epoch, seed=seed, layer=layer)
                 assert at["I_TY"] == pytest.approx(expected["I_TY"], abs=1e-12)
                 assert at["H_Y"] == pytest.approx(Probe.of(**{**probe, "p_y_given_x": answers}).H_Y)
+
+
+def test_hard_labels_are_those_of_a_run_captured_with_them(run: xr.DataTree) -> None:
+    one_hot = np.eye(3)[run["probe"].dataset["y"].to_numpy()]
+    for split in ("all", "test"):
+        found = information_plane(run, labels="hard", split=split)
+        expected = information_plane(make_run(p_y_given_x=one_hot), split=split)
+        assert found.attrs == {**expected.attrs, "labels_from": "hard"}
+        assert found.attrs["labels"] == "hard"
+        xr.testing.assert_equal(found.compute(), expected.compute())
+    assert information_plane(run).attrs["I_XY"] < expected.attrs["I_XY"]
+
+
+def test_other_labels_of_the_same_inputs(run: xr.DataTree) -> None:
+    other = np.repeat(np.random.default_rng(5).dirichlet([1] * 5, SAMPLES // 2), 2, axis=0)
+    found = information_plane(run, labels=other)
+    expected = information_plane(make_run(p_y_given_x=other))
+    xr.testing.assert_equal(found.compute(), expected.compute())
+    rows = View(labels=other).probe(run).p_y_given_x
+    digest = hashlib.sha256(rows.astype("<f8").tobytes()).hexdigest()
+    assert found.attrs == {**expected.attrs, "labels_from": digest}
+    named = information_plane(run, labels=xr.DataArray(other, dims=("sample", "class"), name="five kinds"))
+    assert named.attrs == {**found.attrs, "labels_name": "five kinds"}
+    assert information_plane(run, labels=other[:, ::-1]).attrs["labels_from"] != digest
+
+
+def test_labels_that_are_those_captured_are_not_others(run: xr.DataTree) -> None:
+    captured = run["probe"].dataset["p_y_given_x"]
+    assert information_plane(run, labels=captured).attrs == information_plane(run).attrs
+    of_certainty = make_run(p_y_given_x=np.eye(3)[np.arange(SAMPLES) // 2 % 3])
+    assert information_plane(of_certainty, labels="hard").attrs == information_plane(of_certainty).attrs
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": "soft"}, r"one of 'stored', 'hard', or an array p\(y\|x\) \(sample, class\), but got 'soft'"),
+        ({"labels": None}, r"must be a non-empty \(sample, class\) array but has shape \(\)"),
+        ({"labels": [["a", "b"]]}, "labels must be an array .* of numbers: could not convert string"),
+        ({"labels": np.full((SAMPLES + 2, 2), 0.5)}, "of 50 samples but the run has 48; give one row for each"),
+        ({"labels": np.full((SAMPLES, 2), 0.6)}, "the rows of p_y_given_x must sum to one but one sums to 1.2"),
+        ({"labels": np.eye(2)[np.zeros(SAMPLES, int)]}, "the labels hold one class only"),
+        ({"labels": "hard", "target": "output"}, "it is 'output', the network's own answer; give one"),
+        ({"labels": np.full((SAMPLES, 2), 0.5), "target": "output"}, "it is 'output', the network's own answer"),
+    ],
+)
+def test_labels_that_are_refused(run: xr.DataTree, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        information_plane(run, **options)
+
+
+def test_a_run_that_does_not_say_what_it_was_trained_on() -> None:
+    with pytest.raises(ParameterError, match="labels 'hard' are those of probe/y, which the run lacks"):
+        information_plane(make_run(y=None), labels="hard")
+
+
+def test_results_under_other_labels_are_others_and_found_again(tmp_path: Path) -> None:
+    plan = make_plan("codes", shard=8)
+    folder = write_run(tmp_path, plan, 10, status="interrupted")
+    other = np.eye(2)[np.arange(32) % 2]
+    first = {"stored": analyze(tmp_path, "run"), "other": analyze(tmp_path, "run", labels=other)}
+    named = first["stored"].attrs
+    identity = [
+        named[key] for key in ("estimator", "estimator_version", "parameters", "layers", "every", "split", "target")
+    ]  # by these results were known before there was a choice of labels
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    assert named["name"] == f"binned-{digest[:8]}"
+    assert first["other"].attrs["name"] != named["name"]
+    assert (first["stored"].attrs["I_XY"], first["other"].attrs["I_XY"]) == (0, 1)
+
+    (again,) = analyze_all(tmp_path, "run", ["binned"], labels=xr.DataArray(other, name="parity"))
+    assert again.result is not None
+    assert again.result.attrs == first["other"].attrs  # the same numbers, by whatever name
+    (told,) = analyze_all(tmp_path, "run", ["binned"], labels=np.eye(2)[np.arange(32) % 3 // 2])
+    assert told.result is not None
+    assert len(ipstore.open(folder)["results"].children) == 3
+
+    writer = RunWriter.resume(tmp_path, "run")
+    write_epochs(writer, plan, 20)
+    writer.close()
+    grown = analyze(tmp_path, "run", labels=other)
+    assert grown.attrs["name"] == first["other"].attrs["name"]
+    xr.testing.assert_equal(grown.compute(), information_plane(ipstore.open(folder), labels=other).compute())
+
+
+def test_a_result_of_ones_own_name_is_not_continued_under_other_labels(tmp_path: Path) -> None:
+    write_run(tmp_path, make_plan("codes"), 2)
+    labels: list[Any] = ["stored", np.eye(2)[np.arange(32) % 2]]
+    for before, after in permutations(labels):
+        analyze(tmp_path, "run", name="mine", again=True, labels=before)
+        with pytest.raises(ParameterError, match=r"'mine' is of something else .*labels_from"):
+            analyze(tmp_path, "run", name="mine", labels=after)
 
 
 def test_what_a_fine_binning_of_the_output_keeps_is_everything(run: xr.DataTree) -> None:

@@ -147,6 +147,86 @@ def test_a_part_of_the_probe_and_the_networks_answer(store: Path) -> None:
     assert "Y is the network's own answer, test samples only; stored as" in ipstore(*words).stdout
 
 
+def test_labels_are_those_that_were_asked_for(tmp_path: Path) -> None:
+    store = tmp_path / "runs.zarr"
+    for name, task in (("soft", "rule:information=0.99"), ("certain", "rule")):  # the same networks: y is the same
+        ipstore("capture", task, store, *TINY, "--run", name)
+    (soft,) = ipstore_json("analyze", store / "soft")["analyses"]
+    (certain,) = ipstore_json("analyze", store / "certain")["analyses"]
+    assert (
+        (soft["labels_from"], soft["labels_name"]) == (certain["labels_from"], certain["labels_name"]) == (None, None)
+    )
+
+    (found,) = ipstore_json("analyze", store / "soft", "--labels", "hard")["analyses"]
+    assert found["layers"] == certain["layers"]
+    assert (found["labels"], found["labels_from"], found["I_XY"]) == ("hard", "hard", certain["I_XY"])
+    assert found["result"] != soft["result"]
+    shown = ipstore("analyze", store / "soft", "--labels", "hard").stdout
+    assert f"hard labels in place of those captured, I(X;Y) = 0.9992 bits; stored as {found['result']}\n" in shown
+
+    (noisier,) = ipstore_json("analyze", store / "certain", "--information", "0.9", "--labels", "soft")["analyses"]
+    assert noisier["labels"] == "soft"
+    assert noisier["I_XY"] == pytest.approx(0.9, abs=1e-12)
+    assert noisier["labels_name"] == "rule:information=0.9"
+    ipstore("capture", "rule:information=0.9", store, *TINY, "--run", "noisier")
+    (captured,) = ipstore_json("analyze", store / "noisier")["analyses"]
+    assert noisier["layers"] == captured["layers"]
+    shown = ipstore("analyze", store, "--information", "0.9").stdout
+    told = "soft labels of rule:information=0.9 in place of those captured, I(X;Y) = 0.9000 bits"
+    assert shown.count(told) == 2  # and once as captured
+
+    for asked in (["--labels", "soft"], ["--information", "0.99"], ["--labels", "soft", "--information", "0.99"]):
+        assert ipstore_json("analyze", store / "soft", *asked)["analyses"] == [soft]
+    assert ipstore_json("analyze", store / "certain", "--labels", "hard")["analyses"] == [certain]
+    assert set(library.open(store, run="soft")["results"].children) == {
+        soft["result"],
+        found["result"],
+        noisier["result"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--labels", "firm"], "--labels must be soft or hard but got 'firm'"),
+        (
+            ["--labels", "soft"],
+            "run 'hard' was captured with hard labels, so soft ones need their I(X;Y) too: --inform",
+        ),
+        (
+            ["--labels", "hard", "--information", "0.9"],
+            "--information 0.9 is that of soft labels, but --labels is hard",
+        ),
+        (["--information", "1.2"], "information must lie in (0, 0.99916) bits but got 1.2"),
+        (["--information", "nan"], "task 'rule' cannot take {'information': nan}: "),
+        (
+            ["--labels", "hard", "--target", "output"],
+            "labels say what Y is when target is 'labels', but it is 'output'",
+        ),
+    ],
+)
+def test_labels_that_cannot_be_had(captured: Path, words: list[str], message: str) -> None:
+    failed = ipstore("analyze", captured, *words, code=2)
+    assert failed.stderr.startswith(f"error: {message}")
+    assert failed.stdout == ""
+
+
+def test_labels_of_a_task_are_taken_for_its_own_inputs_alone(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ipstore.trainers import tasks
+
+    task = tasks.load("rule", information=0.9, signed=True)
+    with monkeypatch.context() as changed:
+        changed.setattr(tasks, "load", lambda name, **params: task)
+        failed = ipstore("analyze", store / "hard", "--information", "0.9", code=2)
+    assert failed.stderr.startswith("error: run 'hard' holds other inputs than rule:information=0.9, so its labels do")
+    document = store / "hard" / "zarr.json"
+    written = json.loads(document.read_bytes())
+    written["attributes"]["task"] = "package.module:factory"
+    document.write_text(json.dumps(written))
+    failed = ipstore("analyze", store / "hard", "--information", "0.9", code=2)
+    assert "(rule), but run 'hard' was captured on 'package.module:factory'; give p(y|x) in Python" in failed.stderr
+
+
 def test_some_epochs(store: Path) -> None:
     (found,) = ipstore_json("analyze", store / "rule-tanh", "--every", "2")["analyses"]
     assert (found["every"], found["epochs"]) == (2, 3)
@@ -180,6 +260,16 @@ def test_a_figure_is_written_and_its_analysis_made_first(
     assert file.read_bytes().lstrip().startswith(starts.lstrip())
     (result,) = library.open(store, run="rule-tanh")["results"].children.values()
     assert result.attrs["parameters"]["bins"] == 12
+
+
+def test_a_figure_shows_the_labels_that_were_asked_for(store: Path, tmp_path: Path) -> None:
+    words = ("plot", store / "hard", "plane", "-o", tmp_path / "one.html", "--information", "0.9")
+    ipstore(*words)
+    (result,) = library.open(store, run="hard")["results"].children.values()
+    assert result.attrs["labels_name"] == "rule:information=0.9"
+    assert "soft labels, I(X;Y) = 0.900 bits" in (tmp_path / "one.html").read_text()
+    ipstore(*words[:-2], "--labels", "hard")
+    assert len(library.open(store, run="hard")["results"].children) == 2
 
 
 def test_json_of_a_figure(store: Path, tmp_path: Path) -> None:

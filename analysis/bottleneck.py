@@ -1,0 +1,146 @@
+"""A run against the information bottleneck: the curve of its task, and how every layer stands to it."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from ipstore.analysis.ib.curves import curve
+from ipstore.analysis.plane import Labels, View
+from ipstore.analysis.questions import expand, stack
+from ipstore.analysis.stored import analyze_view, ignore
+
+__all__ = ["analyze_bound", "bound", "self_consistency"]
+
+
+def bound(run: xr.DataTree, *, labels: Labels | ArrayLike = "stored", tol: float = 1e-4) -> xr.Dataset:
+    """Compute the information-bottleneck curve of a run's inputs and labels.
+
+    Parameters
+    ----------
+    run : xarray.DataTree
+        As ``ipstore.open(store, run=name)`` gives it.
+    labels : {"stored", "hard"} or (sample, class)
+        The p(y|x); see `ipstore.analysis.information_plane`. I(T;Y) must refer to the same.
+    tol : float
+        Bits of I(T;Y), at most, that are left between what is reached and what is proven impossible.
+
+    Returns
+    -------
+    xarray.Dataset
+        See `ipstore.analysis.ib.curve`. ``attrs["probe"]`` is "population", or "sample" if p(y|x) is that of samples.
+
+    Raises
+    ------
+    ParameterError
+        If `run` is not a run, Y is independent of X, or a value is not allowed.
+    """
+    view = View(labels=labels)
+    probe = view.probe(run)
+    where = {"source_run": run.name or "", "probe": "population" if probe.population else "sample"}
+    return curve(probe, tol).assign_attrs(where | view.labels_from(run))
+
+
+def self_consistency(
+    run: xr.DataTree,
+    estimator: str = "binned",
+    *,
+    layers: Sequence[str] | None = None,
+    every: int = 1,
+    labels: Labels | ArrayLike = "stored",
+    **params: Any,
+) -> xr.Dataset:
+    """Say how every layer of a run stands to the information bottleneck: beta*, residual, and distances.
+
+    Parameters
+    ----------
+    run : xarray.DataTree
+        As ``ipstore.open(store, run=name)`` gives it.
+    estimator : str
+        What says which T are equal: "binned", "quantised" or "discrete".
+    layers : sequence of str, optional
+        By default all, in the order of the network.
+    every : int
+        Only epochs that are multiples of this.
+    labels : {"stored", "hard"} or (sample, class)
+        The p(y|x), of I(T;Y) and of the curve; see `ipstore.analysis.information_plane`.
+    **params
+        Parameters of the estimator (a list is a grid), and
+
+        - ``tol``, 1e-4: bits of I(T;Y) to which the curve is known; None for no curve and no distances, where many
+          inputs with soft labels of several classes make it take long;
+        - ``within``, 0.01: bits to the right of the curve within which a layer counts as on it;
+        - ``beta_max``, 1e6: where beta* is cut off.
+
+    Returns
+    -------
+    xarray.Dataset
+        Lazy, over (epoch, seed, layer), in bits where not said otherwise:
+
+        - ``I_XT``, ``I_TY``, ``H_T`` and ``n_cells``, as the estimator counts them without a correction;
+        - ``beta``: beta*, at which the encoder p(t|x) is nearest to the self-consistent one; ``beta_capped`` is 1
+          where it is cut off or unbounded;
+        - ``residual``: the mean divergence of the layer's encoder from that one, 0 for a layer that solves the
+          equations; ``residual_at_0``: from p(t), which is I(X;T);
+        - ``IB_distance_I_TY`` and ``IB_distance_I_XT``: how far the curve lies above the layer, and how far the layer
+          to the right of the curve, at most. 0 <= residual <= IB_distance_I_XT;
+        - ``at_bound``: 1 where ``IB_distance_I_XT`` is at most `within`;
+        - ``deterministic_distance_I_TY`` and ``deterministic_distance_H_T``: the same for the envelope of all T that
+          are functions of X.
+
+        And, not over those dimensions, the curves: ``curve_I_XT``, ``curve_I_TY``, ``curve_beta``, ``curve_gap``
+        (point), ``deterministic_H_T``, ``deterministic_I_TY`` (vertex).
+
+    Raises
+    ------
+    UnknownNameError, ParameterError, ActivationError
+        As `ipstore.analysis.information_plane`; and if T of that estimator has no discrete values.
+
+    References
+    ----------
+    Tishby, Pereira & Bialek, "The information bottleneck method", 1999, arXiv:physics/0004057. See
+    `ipstore.analysis.ib.self_consistent` for the equations.
+    """
+    view = View(layers, every, labels=labels)
+    grid, questions = expand(estimator, params, "bound")
+    return stack(grid, view.planes(run, questions))
+
+
+def analyze_bound(
+    store: str | os.PathLike[str],
+    run: str,
+    estimator: str = "binned",
+    *,
+    layers: Sequence[str] | None = None,
+    every: int = 1,
+    labels: Labels | ArrayLike = "stored",
+    name: str | None = None,
+    again: bool = False,
+    on_progress: Callable[[int, int], None] = ignore,
+    **params: Any,
+) -> xr.Dataset:
+    """Do what `self_consistency` does, and keep it in the run, as `ipstore.analysis.analyze` does.
+
+    Parameters
+    ----------
+    store : path
+    run : str
+    estimator, layers, every, labels, **params
+        See `self_consistency`.
+    name, again, on_progress
+        See `ipstore.analysis.analyze`.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `self_consistency` gives it, lazily read from the run, with its provenance as attributes.
+
+    Raises
+    ------
+    StoreNotFoundError, NotAStoreError, FormatVersionError, UnknownNameError, ParameterError, ActivationError
+    EstimatorError, RunLockedError
+    """
+    view = View(layers, every, labels=labels)
+    return analyze_view(store, run, [(estimator, params)], view, name, again, on_progress, "bound")[0].get()

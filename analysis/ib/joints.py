@@ -1,0 +1,99 @@
+"""The joint distribution of input and label, as everything here takes it, and its states that matter."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ipstore.analysis.probe import Probe
+from ipstore.errors import ParameterError
+
+__all__ = ["joint", "reduce", "states"]
+
+
+def joint(p_x: ArrayLike | None, p_y_given_x: ArrayLike) -> Probe:
+    """Give a joint distribution p(x, y) of a discrete input and a discrete label.
+
+    Parameters
+    ----------
+    p_x : (sample,) or None
+        Probability of each input, summing to one. None if they are equal.
+    p_y_given_x : (sample, class)
+        Probabilities of the classes given the input; rows sum to one.
+
+    Returns
+    -------
+    Probe
+        With ``I_XY``, ``H_X`` and ``H_Y`` in bits. Of a table p(x, y): ``joint(table.sum(1), table / table.sum(1,
+        keepdims=True))``.
+
+    Raises
+    ------
+    ParameterError
+        If shapes disagree, probabilities are negative or do not sum to one, or only one class occurs.
+    """
+    return Probe.of(p_y_given_x, None, p_x)
+
+
+def states(joint: Probe) -> NDArray[np.int64]:
+    """Give each input the number of its p(y|x) among those that occur.
+
+    Parameters
+    ----------
+    joint : Probe
+
+    Returns
+    -------
+    (sample,) int64
+        Number of each sample's state in `reduce(joint)`; -1 for a sample without weight.
+    """
+    return _reduced(joint)[1]
+
+
+def reduce(joint: Probe) -> Probe:
+    """Merge the inputs that have equal p(y|x), which loses nothing of the label.
+
+    The states are a minimal sufficient statistic: every curve and bound of the joint is that of its states. The 4096
+    patterns of the ``rule`` task with I(X;Y) = 0.99 bits have 53.
+
+    Parameters
+    ----------
+    joint : Probe
+        Samples of equal ``x_id`` are one input, whose p(y|x) is their weighted mean. Samples without weight are left
+        out.
+
+    Returns
+    -------
+    Probe
+        Over (state, class), in ascending order of p(y|x), the last class first.
+    """
+    return _reduced(joint)[0]
+
+
+def _reduced(joint: Probe) -> tuple[Probe, NDArray[np.int64]]:
+    rows, weights, of_sample = joint.p_y_given_x, joint.weights, None
+    if joint.x_id is not None:
+        rows, weights, of_sample = *_of_inputs(joint.x_id, rows, weights), joint.x_id
+    there = np.flatnonzero(weights > 0)
+    distinct, inverse = np.unique(rows[there][:, ::-1], axis=0, return_inverse=True)
+    number = np.full(len(weights), -1, np.int64)
+    number[there] = inverse.reshape(-1)
+    merged = np.asarray(np.bincount(number[there], weights[there]), np.float64)
+    if len(merged) < 2:
+        raise ParameterError(
+            "every input has the same p(y|x), so Y is independent of X: I(X;Y) is 0 and there is no curve. "
+            "Give labels that depend on the input"
+        )
+    # Probe.of would scale rows that sum to one already, and so move them by a rounding.
+    reduced = Probe(np.ascontiguousarray(distinct[:, ::-1]), None, merged, joint.population)
+    return reduced, number if of_sample is None else number[of_sample]
+
+
+def _of_inputs(
+    x_id: NDArray[np.int64], rows: NDArray[np.float64], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give the mean row and the weight of each distinct input, in the order of their numbers."""
+    first = np.unique(x_id, return_index=True)[1]
+    total = np.asarray(np.bincount(x_id, weights), np.float64)
+    mass = np.stack([np.bincount(x_id, weights * column) for column in rows.T], axis=1)
+    alike = np.bincount(x_id, (rows != rows[first][x_id]).any(axis=1)) == 0  # then to the bit, for states to be found
+    mean = np.divide(mass, total[:, None], where=total[:, None] > 0, out=np.zeros_like(mass))
+    return np.where(alike[:, None], rows[first], mean), total
