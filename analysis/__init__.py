@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ipstore.analysis import accessor, estimators, ib
-from ipstore.analysis.bottleneck import analyze_bound, bound, self_consistency
+from ipstore.analysis.bottleneck import analyze_bound, bound, distributions, self_consistency
 from ipstore.analysis.intervals import seed_interval
 from ipstore.analysis.plane import information_plane, information_planes
 from ipstore.analysis.stored import analyze, analyze_all
@@ -22,6 +22,7 @@ __all__ = [
     "analyze_all",
     "analyze_bound",
     "bound",
+    "distributions",
     "estimators",
     "figures",
     "ib",

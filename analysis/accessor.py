@@ -37,6 +37,10 @@ class RunAccessor:
         """Call `ipstore.analysis.self_consistency` on this run."""
         return bottleneck.self_consistency(self._run, estimator, **options)
 
+    def distributions(self, layer: str, **options: Any) -> xr.Dataset:
+        """Call `ipstore.analysis.distributions` on this run."""
+        return bottleneck.distributions(self._run, layer, **options)
+
 
 @xr.register_dataset_accessor("ip")  # type: ignore[no-untyped-call]  # xarray does not type it
 class LayersAccessor:

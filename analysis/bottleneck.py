@@ -5,14 +5,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import xarray as xr
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from ipstore.analysis.ib.curves import curve
+from ipstore.analysis import ib
+from ipstore.analysis.labelled import plan
 from ipstore.analysis.plane import Labels, View
-from ipstore.analysis.questions import expand, stack
+from ipstore.analysis.questions import Question, expand, stack
 from ipstore.analysis.stored import analyze_view, ignore
+from ipstore.errors import ActivationError, ParameterError
 
-__all__ = ["analyze_bound", "bound", "self_consistency"]
+__all__ = ["analyze_bound", "bound", "distributions", "self_consistency"]
 
 
 def bound(run: xr.DataTree, *, labels: Labels | ArrayLike = "stored", tol: float = 1e-4) -> xr.Dataset:
@@ -40,7 +42,7 @@ def bound(run: xr.DataTree, *, labels: Labels | ArrayLike = "stored", tol: float
     view = View(labels=labels)
     probe = view.probe(run)
     where = {"source_run": run.name or "", "probe": "population" if probe.population else "sample"}
-    return curve(probe, tol).assign_attrs(where | view.labels_from(run))
+    return ib.curve(probe, tol).assign_attrs(where | view.labels_from(run))
 
 
 def self_consistency(
@@ -106,6 +108,59 @@ def self_consistency(
     view = View(layers, every, labels=labels)
     grid, questions = expand(estimator, params, "bound")
     return stack(grid, view.planes(run, questions))
+
+
+def distributions(
+    run: xr.DataTree,
+    layer: str,
+    *,
+    epoch: int,
+    seed: int,
+    estimator: str = "binned",
+    labels: Labels | ArrayLike = "stored",
+    beta: float | None = None,
+    **params: Any,
+) -> xr.Dataset:
+    """Give encoder and decoder of one layer at one epoch and seed, and the self-consistent encoder beside its own.
+
+    Parameters
+    ----------
+    run : xarray.DataTree
+    layer : str
+    epoch, seed : int
+    estimator, labels, **params
+        See `self_consistency`.
+    beta : float, optional
+        Of the self-consistent encoder; by default beta*.
+
+    Returns
+    -------
+    xarray.Dataset
+        In memory; see `ipstore.analysis.ib.distributions`.
+
+    Raises
+    ------
+    UnknownNameError, ParameterError, ActivationError
+        As `self_consistency`; and if that epoch or seed is not stored, or activations of the cell are not finite.
+    """
+    view = View([layer], labels=labels)
+    subject = view.subject(run)
+    task = plan(Question(estimator, params, "bound"), layer, subject)
+    cells = subject.activations[layer]
+    for name, value in (("epoch", epoch), ("seed", seed)):
+        if value not in (stored := cells[name].values):
+            raise ParameterError(f"{name} must be one that is stored, {_span(stored)}, but got {value!r}")
+    t = cells.sel(epoch=[epoch], seed=seed).transpose("epoch", "sample", ...).values
+    assert task.estimator.encode is not None
+    codes, refused = task.estimator.encode(t if task.table is None else task.table[t], subject.probe.p_x, task.params)
+    if refused.any():
+        raise ActivationError(f"layer {layer!r} has activations at epoch {epoch}, seed {seed} that are not finite")
+    where = {"source_run": run.name or "", "layer": layer, "epoch": epoch, "seed": seed, "estimator": estimator}
+    return ib.distributions(codes[0], subject.probe, beta=beta).assign_attrs(where | view.labels_from(run))
+
+
+def _span(stored: NDArray[Any]) -> str:
+    return str(stored[0]) if len(stored) == 1 else f"{stored[0]} to {stored[-1]} ({len(stored)} of them)"
 
 
 def analyze_bound(

@@ -17,7 +17,7 @@ from ipstore.analysis.questions import Question
 from ipstore.binning import Binning
 from ipstore.errors import ActivationError, EstimatorError, ParameterError
 
-__all__ = ["Subject", "information"]
+__all__ = ["Subject", "Task", "information", "plan"]
 
 _TASK_CELLS = 40
 """Cells of one Dask task, at least, where the bytes allow: fewer cost more in scheduling than in work."""
@@ -62,7 +62,7 @@ class Subject:
 
 
 @dataclass(frozen=True, eq=False)
-class _Task:
+class Task:
     """A question about one layer, ready to be answered.
 
     Parameters
@@ -91,6 +91,7 @@ class _Task:
         return self.estimator.kernel, self.estimator.marks_nonfinite, repr(sorted(self.params.items())), table
 
     def compute(self, t: NDArray[Any], probe: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
+        """Answer for cells (..., sample, unit), under the kernel's own names."""
         return self.estimator.compute(t if self.table is None else self.table[t], probe, self.params)
 
 
@@ -118,7 +119,7 @@ def information(
     """
     for question in questions:
         require(question.name, quantities or ())
-    planned = [[_plan(question, name, subject, quantities) for question in questions] for name in subject.activations]
+    planned = [[plan(question, name, subject, quantities) for question in questions] for name in subject.activations]
     by_layer = [
         _of_layer(name, array, subject, tasks)
         for (name, array), tasks in zip(subject.activations.items(), planned, strict=True)
@@ -129,7 +130,8 @@ def information(
     ]
 
 
-def _plan(question: Question, layer: str, subject: Subject, quantities: Sequence[str] | None) -> _Task:
+def plan(question: Question, layer: str, subject: Subject, quantities: Sequence[str] | None = None) -> Task:
+    """Settle how a question about one layer will be answered; see `information` for what it raises."""
     estimator, array, probe = question.estimator, subject.activations[layer], subject.probe
     if subject.predicted is not None:  # an answer is a hard label, whatever those of the task are
         probe = _part(probe, np.ones(len(probe.p_y_given_x), np.bool_), probe.p_y_given_x.argmax(axis=1))
@@ -156,7 +158,7 @@ def _plan(question: Question, layer: str, subject: Subject, quantities: Sequence
             raise ParameterError(f"estimator {question.name!r} does not give I_TY, which target 'output' asks for")
     elif probe.population:
         given = tuple(each for each in given if not each.of_samples)
-    return _Task(question.name, estimator, params, table, given)
+    return Task(question.name, estimator, params, table, given)
 
 
 def _over_layers(subject: Subject, planes: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -165,7 +167,7 @@ def _over_layers(subject: Subject, planes: Sequence[xr.Dataset]) -> xr.Dataset:
     return plane.map(lambda array: array.transpose(..., "layer"))
 
 
-def _with_attributes(plane: xr.Dataset, subject: Subject, tasks: Sequence[_Task]) -> xr.Dataset:
+def _with_attributes(plane: xr.Dataset, subject: Subject, tasks: Sequence[Task]) -> xr.Dataset:
     task, probe = tasks[0], subject.probe
     if any(other.params != task.params for other in tasks):
         used = {layer: dict(each.params) for layer, each in zip(subject.activations, tasks, strict=True)}
@@ -191,7 +193,7 @@ def _with_attributes(plane: xr.Dataset, subject: Subject, tasks: Sequence[_Task]
     return plane.assign_attrs({**attrs, **means})
 
 
-def _of_layer(name: str, array: xr.DataArray, subject: Subject, tasks: Sequence[_Task]) -> list[xr.Dataset]:
+def _of_layer(name: str, array: xr.DataArray, subject: Subject, tasks: Sequence[Task]) -> list[xr.Dataset]:
     units = [dim for dim in array.dims if str(dim).endswith("unit")]
     probe = subject.probe
     if "sample" not in array.dims or len(units) != 1:
@@ -228,7 +230,7 @@ def _of_layer(name: str, array: xr.DataArray, subject: Subject, tasks: Sequence[
 def _answer(
     t: NDArray[Any],
     *others: NDArray[Any],
-    tasks: Sequence[_Task],
+    tasks: Sequence[Task],
     names: Sequence[Sequence[str]],
     where: str,
     beside: Sequence[str],

@@ -87,7 +87,7 @@ class View:
 
     def planes(self, run: xr.DataTree, questions: Sequence[Question]) -> list[xr.Dataset]:
         """Answer some questions, lazily; see `information_plane`."""
-        subject = self._subject(run)
+        subject = self.subject(run)
         planes = information(subject, questions, self.quantities) if questions else []
         where = {"source_run": run.name or "", "every": int(self.every), "split": self.split, "target": self.target}
         where |= self.labels_from(run)
@@ -156,7 +156,8 @@ class View:
             )
         return given
 
-    def _subject(self, run: xr.DataTree) -> Subject:
+    def subject(self, run: xr.DataTree) -> Subject:
+        """Give the activations that are looked at, with their probe; see `information_plane` for what it raises."""
         probe = self.probe(run)
         if not run["epoch"].size:
             raise ParameterError(f"the run {run.name!r} has no committed epoch yet; try again after its first commit")

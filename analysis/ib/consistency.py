@@ -133,6 +133,7 @@ def self_consistent(estimator: Estimator) -> Estimator:
         settle=partial(_settle, estimator),
         marks_nonfinite=True,
         read_codes=estimator.read_codes,
+        encode=estimator.encode,
     )
 
 

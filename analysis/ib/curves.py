@@ -19,7 +19,7 @@ from ipstore.errors import ParameterError
 __all__ = ["bounds", "curve", "onset"]
 
 _ROUNDING = 1e-9
-"""Bits by which an I(T;Y) may lie above I(X;Y), or below 0, and still be taken for it."""
+"""Bits by which an information may lie below 0, or an I(T;Y) above I(X;Y), and still be taken for it."""
 
 
 def curve(joint: Probe, tol: float = 1e-4, *, random_state: int = 0) -> xr.Dataset:
@@ -56,7 +56,7 @@ def curve(joint: Probe, tol: float = 1e-4, *, random_state: int = 0) -> xr.Datas
     The curve is concave (Gilad-Bachrach, Navot & Tishby 2003), so chords lie below it. A joint with deterministic
     labels has the straight line I(T;Y) = I(X;T) up to H(Y).
     """
-    if not (isinstance(tol, int | float) and 1e-7 <= tol < np.inf):
+    if not (isinstance(tol, int | float | np.floating) and 1e-7 <= tol < np.inf):
         raise ParameterError(f"tol must be a number of bits, 1e-7 or more, but got {tol!r}")
     states = reduce(joint)
     first = Problem(states.weights, states.p_y_given_x, onset(states, random_state=random_state))
@@ -66,13 +66,9 @@ def curve(joint: Probe, tol: float = 1e-4, *, random_state: int = 0) -> xr.Datas
         _Knot(first.beta, 0.0, 0.0, constant.excess.bound * BITS, 1, constant),
         _Knot(np.inf, states.H_X, states.I_XY, 0.0, len(first.p)),
     ]
-    while True:
-        pairs = list(pairwise(knots))
-        rooms = [_room(left, right) for left, right in pairs]
+    while max(rooms := [_room(*pair) for pair in pairwise(knots)]) > tol:
         place = int(np.argmax(rooms))
-        left, right = pairs[place]
-        if rooms[place] <= tol:
-            break
+        left, right = knots[place : place + 2]
         beta = (right.I_XT - left.I_XT) / (right.I_TY - left.I_TY)
         if right.solution is None:  # what is missing falls about as 1 / beta: go no farther than where it is enough
             beta = min(beta, max(2.0, 1.2 * rooms[place] / tol) * left.beta)
@@ -80,13 +76,14 @@ def curve(joint: Probe, tol: float = 1e-4, *, random_state: int = 0) -> xr.Datas
         solution = solve(problem, left.solution, random_state=random_state)
         found = described(states, problem, solution.root, solution.weight, solution.excess)
         I_XT, I_TY, gap = (found[name].item() for name in ("I_XT", "I_TY", "gap"))
-        knots.insert(place + 1, _Knot(problem.beta, I_XT, I_TY, gap, found.sizes["t"], solution))
-        if _room(left, knots[place + 1]) + _room(*knots[place + 1 : place + 3]) > 1.5 * rooms[place]:
-            break  # the search of more than two classes was not good enough; the error says so
-    return _dataset(states, knots, tol, max(rooms))
+        knot = _Knot(problem.beta, I_XT, I_TY, gap, found.sizes["t"], solution)
+        knots.insert(place + 1, knot)
+        if max(_room(left, knot), _room(knot, right)) >= rooms[place]:
+            break  # the search among more than two classes was not good enough to go on; the error says so
+    return _dataset(states, knots, tol)
 
 
-def _dataset(states: Probe, knots: list["_Knot"], tol: float, error: float) -> xr.Dataset:
+def _dataset(states: Probe, knots: list["_Knot"], tol: float) -> xr.Dataset:
     columns = {
         "I_XT": ("I(X;T)", "bits"),
         "I_TY": ("I(T;Y)", "bits"),
@@ -103,7 +100,7 @@ def _dataset(states: Probe, knots: list["_Knot"], tol: float, error: float) -> x
             "units": "bits",
             "certificate": certificate(states),
             "tolerance": float(tol),
-            "error": error,
+            "error": max(_room(*pair) for pair in pairwise(knots)),
             "onset_beta": knots[0].beta,
             "labels": states.labels,
             **{name: getattr(states, name) for name in ("I_XY", "H_Y")},
@@ -230,11 +227,13 @@ def bounds(curve: xr.Dataset, I_XT: ArrayLike | xr.DataArray | None = None, *, I
 
 def _most_I_TY(I_XT: Array, knots: Array) -> tuple[Array, Array]:
     x, y, beta, gap = knots
-    lower = np.interp(I_XT, x, y)
-    upper = np.minimum(I_XT, y[-1])
-    for at, value, slope, room in zip(x, y, 1 / beta, gap, strict=True):
-        upper = np.minimum(upper, value + (I_XT - at + room) * slope)
-    return np.where(I_XT >= 0, lower, np.nan), np.where(I_XT >= 0, np.maximum(upper, lower), np.nan)
+    possible = I_XT >= -_ROUNDING
+    given = np.maximum(I_XT, 0.0)
+    lower = np.interp(given, x, y)
+    upper = np.minimum(given, y[-1])
+    for at, value, slope, room in zip(x[:-1], y[:-1], 1 / beta[:-1], gap[:-1], strict=True):
+        upper = np.minimum(upper, value + (given - at + room) * slope)
+    return np.where(possible, lower, np.nan), np.where(possible, np.maximum(upper, lower), np.nan)
 
 
 def _least_I_XT(I_TY: Array, knots: Array) -> tuple[Array, Array]:

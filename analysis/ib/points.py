@@ -150,6 +150,11 @@ def certify(joint: Probe, p_t: ArrayLike, p_y_given_t: ArrayLike, beta: float) -
         If `beta` is not finite or lies below 1, shapes disagree, or something does not sum to one.
     """
     states = reduce(joint)
+    if np.shape(p_t) != np.shape(p_y_given_t)[:1]:
+        raise ParameterError(
+            f"p_t must have one entry per row of p_y_given_t but their shapes are {np.shape(p_t)} and "
+            f"{np.shape(p_y_given_t)}"
+        )
     given = Probe.of(p_y_given_t, None, p_t, least_classes=1)
     if given.p_y_given_x.shape[1] != states.p_y_given_x.shape[1]:
         raise ParameterError(

@@ -56,9 +56,11 @@ class Problem:
 
     def log_kernel(self, root: Array) -> Array:
         """Give -beta KL(q_x || r) for the decoders r = root**2, (state, t)."""
-        with np.errstate(divide="ignore"):  # a class that a decoder excludes is infinitely far where it occurs
-            logs = np.maximum(2 * np.log(root), _NEVER)
+        logs = 2 * np.log(root, where=root > 0, out=np.zeros_like(root))
         result: Array = self.beta * (self.q @ logs.T + self._entropy[:, None])
+        shut = np.flatnonzero((root == 0).any(axis=1))
+        if shut.size:  # a decoder that excludes a class is infinitely far wherever that occurs, however rarely
+            result[:, shut] = np.where((self.q > 0) @ (root[shut] == 0).T, _NEVER, result[:, shut])
         return np.minimum(result, 0.0)
 
     @cached_property
