@@ -87,7 +87,8 @@ def self_consistency(
         - ``residual``: the mean divergence of the layer's encoder from that one, 0 for a layer that solves the
           equations; ``residual_at_0``: from p(t), which is I(X;T);
         - ``IB_distance_I_TY`` and ``IB_distance_I_XT``: how far the curve lies above the layer, and how far the layer
-          to the right of the curve, at most. 0 <= residual <= IB_distance_I_XT;
+          to the right of the curve, at most. 0 <= residual <= IB_distance_I_XT, unless `beta_max` is less than a finite
+          beta of the curve;
         - ``at_bound``: 1 where ``IB_distance_I_XT`` is at most `within`;
         - ``deterministic_distance_I_TY`` and ``deterministic_distance_H_T``: the same for the envelope of all T that
           are functions of X.

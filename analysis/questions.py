@@ -92,6 +92,8 @@ def expand(
     """
     estimator = _estimator(name, about)
     grid = {key: values for key, value in params.items() if (values := estimator.parameter(key).grid(value))}
+    if "tol" in grid and about == "bound":
+        raise ParameterError(f"tol says how closely one curve is known, so it has one value, but got {grid['tol']}")
     single = {key: value for key, value in params.items() if key not in grid}
     estimator.check(single)
     points = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]

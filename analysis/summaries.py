@@ -69,9 +69,10 @@ def summary(plane: xr.Dataset) -> xr.Dataset:
         made[f"end_{quantity}_high"] = interval.sel(bound="high", drop=True)
     for extra in (name for name in _ENDS if name in plane):
         end = plane[extra].isel(epoch=-1, drop=True).load().where(whole)
-        # Between a beta* and the cap nothing makes sense: the median is one of the values, the lower of two.
-        middle = end.quantile(0.5, "seed", method="inverted_cdf", skipna=True) if extra == "beta" else end.mean("seed")
-        made[f"end_{extra}"] = middle.drop_vars("quantile", errors="ignore")
+        made[f"end_{extra}"] = end.mean("seed")
+        if extra == "beta":  # between a beta* and the cap nothing makes sense: the median is a value, the lower of two
+            ordered = end.copy(data=np.sort(end.values, axis=end.get_axis_num("seed")))  # NaN last
+            made["end_beta"] = ordered.isel(seed=(made.attrs["seeds"] - 1) // 2, drop=True)
     for name, array in made.data_vars.items():
         array.attrs["units"] = "1" if name == "peak_epoch" or str(name).removeprefix("end_") in _NUMBERS else "bits"
     return made

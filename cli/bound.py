@@ -64,7 +64,7 @@ def bound(
 
     folder, runs = specs.choose_runs(store, run)
     name, params = parse(estimator)
-    if grid := expand(name, params)[0]:
+    if grid := expand(name, params, "bound")[0]:
         raise ParameterError(f"bound takes one value of {', '.join(grid)}; ask once for each of them")
     params |= {"tol": tol, "within": within}
     chosen = [specs.labels(folder, each, labels, information) for each in runs]
@@ -134,7 +134,7 @@ def _print(document: dict[str, Any]) -> None:
     proof = "proven" if document["certificate"] == "rigorous" else "as far as a search found"
     points, cap = len(document["curve"]["beta"]), document["parameters"]["beta_max"]
     own = {key: value for key, value in document["parameters"].items() if key not in ("tol", "within", "beta_max")}
-    say(f"{document['run']}: {document['estimator']}, {pairs(own)}")
+    say(f"{document['run']}: {', '.join(filter(None, [document['estimator'], pairs(own)]))}")
     say(f"{label_words(document)}; stored as {document['result']}")
     sample = "" if document["probe"] == "population" else " of the sampled inputs"
     say(

@@ -166,12 +166,13 @@ def _print_run(store: Path, run: dict[str, Any]) -> None:
                 name,
                 attrs["estimator"],
                 pairs(attrs["parameters"]),
+                attrs.get("labels_name", attrs["labels"]),
                 str(attrs["commit"]["epochs"]),
                 moment(attrs["created_at"]),
             ]
             for name, attrs in run["results"].items()
         ]
-        print_table(("result", "estimator", "parameters", "epochs", "created"), rows, numbers=("epochs",))
+        print_table(("result", "estimator", "parameters", "labels", "epochs", "created"), rows, numbers=("epochs",))
 
 
 def _together(damages: "list[Damage]") -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from ipstore.analysis.estimators.discrete import discrete
 from ipstore.analysis.estimators.encoding import symbols
 from ipstore.analysis.estimators.parameters import Number
 from ipstore.analysis.estimators.registry import available, get
-from ipstore.analysis.ib.joints import reduce, states
+from ipstore.analysis.ib.joints import of_inputs, reduce, states
 from ipstore.analysis.ib.standing import Curves, with_curves
 from ipstore.analysis.probe import Probe
 from ipstore.errors import ActivationError, ParameterError
@@ -83,9 +83,9 @@ def self_consistent(estimator: Estimator) -> Estimator:
     What to expect: of hard labels the encoder at beta = 1 is p(t|y), whatever T is, and no other is nearer: beta* is 1
     and the residual I(X;T) - I(T;Y). Where every input uses its nearest decoder J falls for ever: for a partition into
     labels, or a layer that tells all inputs apart. Then, and where beta* is finite but larger, ``beta`` is ``beta_max``
-    with the residual there, and ``beta_capped`` is 1. A T that knows nothing of Y has beta* 0 and the
-    residual I(X;T). Where decoders exclude labels, J may drop at once from beta = 0 on and then grow: beta* is 0, and
-    the residual where it grows from.
+    with the residual there (no more than the distance from the curve's tangent of that beta), and ``beta_capped`` is 1.
+    A T that knows nothing of Y has beta* 0 and the residual I(X;T). Where decoders exclude labels, J may drop at once
+    from beta = 0 on and then grow: beta* is 0, and the residual where it grows from.
 
     Parameters
     ----------
@@ -193,13 +193,13 @@ def _count(
     cells = t.reshape(prod(leading), samples, units)
     weights = np.full(samples, 1 / samples) if p_x is None else p_x.copy()  # compiled once, as what may be written to
     if x_id is not None:
-        p_y_given_x = _of_inputs(p_y_given_x, x_id, weights)
+        rows, _, inputs = of_inputs(x_id, p_y_given_x, weights)
+        p_y_given_x = rows[inputs]
     ((_, (as_keys,), _),) = counting.keyed(p_y_given_x[None], None, lambda cells, *_: symbols(cells), {})
-    _, rows, state = np.unique(as_keys, return_index=True, return_inverse=True)
-    p_y_given_state = p_y_given_x[rows]
+    _, places, state = np.unique(as_keys, return_index=True, return_inverse=True)
+    p_y_given_state = p_y_given_x[places]
     groups = counting.Groups(p_y_given_x, x_id, p_x)
-    curves = None if params["tol"] is None else Curves.of(Probe(p_y_given_x, x_id, p_x), params["tol"])
-    out = np.empty((len(_QUANTITIES), len(cells)))
+    out = np.full((len(_QUANTITIES), len(cells)), np.nan)
     for batch, keys, refused in counting.keyed(cells, p_x, encode, params):
         counted = np.empty((len(counting.QUANTITIES), len(keys)))
         groups.plug_in(keys, counted)
@@ -210,26 +210,11 @@ def _count(
         )
         found[2] /= log(2)
         counted[:, refused] = found[:, refused] = np.nan
-        distances = np.full((len(_DISTANCES), len(keys)), np.nan)
-        if curves is not None:
-            distances[:] = curves.distances(I_XT, counted[1], counted[2])
-        on = np.where(np.isnan(distances[1]), np.nan, distances[1] <= params["within"])
-        out[:, batch] = *counted[:4], *found, I_XT, *distances, on
+        out[:8, batch] = *counted[:4], *found, I_XT
+    if params["tol"] is not None:
+        distances = Curves.of(Probe(p_y_given_x, x_id, p_x), params["tol"]).distances(*out[:3])
+        out[8:] = *distances, np.where(np.isnan(distances[1]), np.nan, distances[1] <= params["within"])
     return {q.name: values.reshape(leading) for q, values in zip(_QUANTITIES, out, strict=True)}
-
-
-def _of_inputs(
-    p_y_given_x: NDArray[np.float64], x_id: NDArray[np.int64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Give each sample the mean row of its input: to the bit its own, where all of that input are equal."""
-    _, first, inputs = np.unique(x_id, return_index=True, return_inverse=True)
-    alike = p_y_given_x == p_y_given_x[first][inputs]
-    if alike.all():
-        return p_y_given_x
-    mass = np.stack([np.bincount(inputs, weights * column) for column in p_y_given_x.T], axis=1)
-    mean = mass / np.bincount(inputs, weights)[:, None]
-    differ = np.bincount(inputs, ~alike.all(axis=1)) > 0
-    return np.where(differ[:, None], mean, p_y_given_x[first])[inputs]
 
 
 def self_consistency(

@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike, NDArray
 from ipstore.analysis.probe import Probe
 from ipstore.errors import ParameterError
 
-__all__ = ["joint", "reduce", "states"]
+__all__ = ["joint", "of_inputs", "reduce", "states"]
 
 
 def joint(p_x: ArrayLike | None, p_y_given_x: ArrayLike) -> Probe:
@@ -71,7 +71,7 @@ def reduce(joint: Probe) -> Probe:
 def _reduced(joint: Probe) -> tuple[Probe, NDArray[np.int64]]:
     rows, weights, of_sample = joint.p_y_given_x, joint.weights, None
     if joint.x_id is not None:
-        rows, weights, of_sample = *_of_inputs(joint.x_id, rows, weights), joint.x_id
+        rows, weights, of_sample = of_inputs(joint.x_id, rows, weights)
     there = np.flatnonzero(weights > 0)
     distinct, inverse = np.unique(rows[there][:, ::-1], axis=0, return_inverse=True)
     number = np.full(len(weights), -1, np.int64)
@@ -87,13 +87,28 @@ def _reduced(joint: Probe) -> tuple[Probe, NDArray[np.int64]]:
     return reduced, number if of_sample is None else number[of_sample]
 
 
-def _of_inputs(
-    x_id: NDArray[np.int64], rows: NDArray[np.float64], weights: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the mean row and the weight of each distinct input, in the order of their numbers."""
-    first = np.unique(x_id, return_index=True)[1]
-    total = np.asarray(np.bincount(x_id, weights), np.float64)
-    mass = np.stack([np.bincount(x_id, weights * column) for column in rows.T], axis=1)
-    alike = np.bincount(x_id, (rows != rows[first][x_id]).any(axis=1)) == 0  # then to the bit, for states to be found
+def of_inputs(
+    x_id: NDArray[np.int64], p_y_given_x: NDArray[np.float64], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Make one of the samples of each input: they have their mean p(y|x), to the bit their own where all are equal.
+
+    Parameters
+    ----------
+    x_id : (sample,) int64
+        Equal for equal inputs.
+    p_y_given_x : (sample, class) float64
+    weights : (sample,) float64
+
+    Returns
+    -------
+    p_y_given_x : (input, class) float64
+    weights : (input,) float64
+    inputs : (sample,) int64
+        Number of each sample's input.
+    """
+    _, first, inputs = np.unique(x_id, return_index=True, return_inverse=True)
+    total = np.asarray(np.bincount(inputs, weights), np.float64)
+    mass = np.stack([np.bincount(inputs, weights * column) for column in p_y_given_x.T], axis=1)
     mean = np.divide(mass, total[:, None], where=total[:, None] > 0, out=np.zeros_like(mass))
-    return np.where(alike[:, None], rows[first], mean), total
+    differ = np.bincount(inputs, (p_y_given_x != p_y_given_x[first][inputs]).any(axis=1)) > 0
+    return np.where(differ[:, None], mean, p_y_given_x[first]), total, inputs

@@ -76,9 +76,7 @@ def _climb(problem: Problem, log_z: Array, root: Array) -> tuple[Array, Array]:
 
 def _leap(problem: Problem, share: Array, root: Array) -> tuple[Array, Array]:
     """Give tangents, and in them Newton's step towards a peak of log c; `share` is p(x|r), (state, place)."""
-    tangents, first, second = slopes(problem, root)
-    slope = np.einsum("xt,xtd->td", share, first)
-    curve = np.einsum("xt,xtde->tde", share, second + first[..., :, None] * first[..., None, :])
+    tangents, _, slope, curve = slopes(problem, root, share)
     curve -= slope[:, :, None] * slope[:, None, :]
     values, axes = np.linalg.eigh(curve)
     step = np.einsum("ted,td->te", axes, np.einsum("ted,te->td", axes, slope) / np.maximum(np.abs(values), 1e-12))

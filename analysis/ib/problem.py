@@ -36,6 +36,9 @@ Array = NDArray[np.float64]
 _NEVER = -1e300
 """Stands for the logarithm of 0 where it may be multiplied by 0."""
 
+_LEAST = 1e-290
+"""A p(y|x) that a mean may lose to underflow; a decoder of 0 then stands for one of next to nothing."""
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:
@@ -59,8 +62,8 @@ class Problem:
         logs = 2 * np.log(root, where=root > 0, out=np.zeros_like(root))
         result: Array = self.beta * (self.q @ logs.T + self._entropy[:, None])
         shut = np.flatnonzero((root == 0).any(axis=1))
-        if shut.size:  # a decoder that excludes a class is infinitely far wherever that occurs, however rarely
-            result[:, shut] = np.where((self.q > 0) @ (root[shut] == 0).T, _NEVER, result[:, shut])
+        if shut.size:  # a decoder that excludes a class is infinitely far from where that occurs
+            result[:, shut] = np.where((self.q > _LEAST) @ (root[shut] == 0).T, _NEVER, result[:, shut])
         return np.minimum(result, 0.0)
 
     @cached_property
@@ -90,17 +93,38 @@ def along(root: Array, shift: Array) -> Array:
     return reached
 
 
-def slopes(problem: Problem, root: Array) -> tuple[Array, Array, Array]:
-    """Give tangents, and along them the first and second derivatives of the log kernel, (state, t, class - 1, ...)."""
+def slopes(problem: Problem, root: Array, share: Array) -> tuple[Array, Array, Array, Array]:
+    """Give tangents, and how the log kernel changes along them.
+
+    Parameters
+    ----------
+    problem : Problem
+    root : (t, class) float64
+    share : (state, t) float64
+        Weights of the sums over states.
+
+    Returns
+    -------
+    tangents : (t, class, class - 1) float64
+    first : (state, t, class - 1) float64
+        First derivatives.
+    slope : (t, class - 1) float64
+        Their sums.
+    curve : (t, class - 1, class - 1) float64
+        Sums of the second derivatives of the kernel itself, over the kernel: those of its log plus the squares of the
+        first. What is summed is never in memory at once.
+    """
     tangents = _tangents(root)
     with np.errstate(divide="ignore"):
         along = tangents * np.where(root > 1e-120, 1 / root, 0.0)[:, :, None]
     atoms, classes, free = tangents.shape
-    squares = along[:, :, :, None] * along[:, :, None, :]
     first = 2 * problem.beta * (problem.q @ np.moveaxis(along, 1, 0).reshape(classes, -1))
-    second = -2 * problem.beta * (problem.q @ np.moveaxis(squares, 1, 0).reshape(classes, -1))
-    second = second.reshape(-1, atoms, free, free) - 2 * problem.beta * np.eye(free)
-    return tangents, first.reshape(-1, atoms, free), second
+    of_atom = np.moveaxis(first.reshape(-1, atoms, free), 1, 0)
+    weighted = np.ascontiguousarray(of_atom * share.T[:, :, None]).transpose(0, 2, 1)
+    curve = weighted @ of_atom
+    curve -= 2 * problem.beta * (along.transpose(0, 2, 1) * (share.T @ problem.q)[:, None, :]) @ along
+    curve -= 2 * problem.beta * share.sum(axis=0)[:, None, None] * np.eye(free)
+    return tangents, first.reshape(-1, atoms, free), weighted.sum(axis=2), curve
 
 
 def _tangents(root: Array) -> Array:

@@ -73,7 +73,8 @@ def solve(problem: Problem, start: Solution | None = None, *, random_state: int 
             best = Solution(root, weight, excess, iteration)
         if excess.bound <= _GOOD or iteration > best.iterations + 3:  # or rounding is what limits
             break
-        fresh = excess.better[excess.heights > excess.heights[0] / 2]
+        # A state of next to no weight may make the highest peak by far, and is not to hide the others.
+        fresh = excess.better[excess.heights > min(float(excess.heights[0]), 0.1) / 2]
         root = np.concatenate([root, fresh])
         weight = np.concatenate([weight, np.zeros(len(fresh))])
         root, weight = _newton(problem, *_weigh(problem, root, weight))
@@ -126,6 +127,9 @@ def _weigh(problem: Problem, root: Array, weight: Array) -> tuple[Array, Array]:
         weight = trial
         if before - value <= 1e-16:
             break
+    weight = np.maximum(weight, 1e-30)  # least squares lose the atom of a state of next to no weight
+    for _ in range(3):
+        weight = weight * (problem.p @ (kernel / (kernel @ weight)[:, None]))
     return _needed(problem, root, weight)
 
 
@@ -198,18 +202,16 @@ def _derivatives(problem: Problem, root: Array, weight: Array) -> tuple[Array, A
     """Gradient and Hessian of `_value` in the coordinates of `_move`, and the tangents (t, class, class - 1)."""
     atoms, classes = root.shape
     share = _share(problem, root, weight)
-    tangents, first, second = slopes(problem, root)
     free = classes - 1
     weighted = problem.p[:, None] * share
     mass = weighted.sum(axis=0)
-    slope = np.einsum("xt,xtd->td", weighted, first)
+    tangents, first, slope, own = slopes(problem, root, weighted)
     gradient = np.concatenate([weight - mass, -slope.ravel()])
     flat = (share[:, :, None] * first).reshape(len(problem.p), atoms * free)
     half = np.sqrt(problem.p)[:, None]
     both = np.concatenate([half * share, half * flat], axis=1)
     hessian = both.T @ both
     hessian[np.arange(atoms), np.arange(atoms)] += weight - mass
-    own = np.einsum("xt,xtde->tde", weighted, second + first[..., :, None] * first[..., None, :])
     for t in range(atoms):
         place = slice(atoms + t * free, atoms + (t + 1) * free)
         hessian[place, place] -= own[t]

@@ -11,6 +11,7 @@ from ipstore.analysis.ib.curves import bounds, curve
 from ipstore.analysis.ib.joints import reduce
 from ipstore.analysis.ib.partitions import deterministic_bounds, deterministic_curve
 from ipstore.analysis.probe import Probe
+from ipstore.errors import ParameterError
 
 __all__ = ["Curves", "curve_of", "with_curves"]
 
@@ -106,6 +107,8 @@ def with_curves(plane: xr.Dataset, joint: Probe) -> xr.Dataset:
 
 def curve_of(plane: xr.Dataset) -> xr.Dataset:
     """Take the information-bottleneck curve out again that `with_curves` added, as `bounds` and the figures take it."""
+    if "curve_I_XT" not in plane:
+        raise ParameterError("there is no curve in it: give what `self_consistency` returned with a `tol`")
     found = {name: plane[f"curve_{name}"] for name in ("I_XT", "I_TY", "beta", "gap")}
     names = ("onset_beta", "certificate", "I_XY", "H_Y", "labels", "units")
     return xr.Dataset(found, attrs={"error": plane.attrs["curve_error"], **{name: plane.attrs[name] for name in names}})

@@ -103,6 +103,57 @@ def test_a_grid_of_parameters() -> None:
     xr.testing.assert_allclose(found.sel(bins=30, drop=True), summary(make_plane(X[:, 1:])))
 
 
+STANDING = (
+    *("residual", "IB_distance_I_XT", "IB_distance_I_TY", "deterministic_distance_H_T", "deterministic_distance_I_TY"),
+    *("beta", "beta_capped", "at_bound"),
+)
+
+
+def make_standing() -> xr.Dataset:
+    """What `self_consistency` gives, of which the summary tells the end: every quantity as if it were I(X;T)."""
+    plane = make_plane(X)
+    for name in STANDING:
+        plane[name] = plane["I_XT"] * 2
+    plane["at_bound"] = (plane["I_XT"] > 1).astype(float)
+    return plane.assign(curve_I_XT=("point", [0.0, 1.0]), deterministic_H_T=("vertex", [0.0, 1.0, 2.0]))
+
+
+def test_how_layers_end_up_against_the_bound() -> None:
+    plane = make_standing()
+    plane["beta"][-1, :, 1] = [1.5, 1e6, 2.5]  # one that is cut off, from which a mean would tell nothing
+    found = summary(plane)
+    assert found["end_beta"].values.tolist() == [4, 2.5]
+    for name in STANDING[:5]:
+        assert found[f"end_{name}"].values.tolist() == [4, 8]
+    two = summary(plane.isel(seed=[0, 1]))
+    assert two["end_beta"].values.tolist() == [2, 1.5]  # the lower one, not what lies between it and the cap
+    assert found["end_at_bound"].values.tolist() == [pytest.approx(2 / 3), 1]  # the share of seeds
+    xr.testing.assert_identical(found.drop_vars([f"end_{name}" for name in STANDING]), summary(make_plane(X)))
+    units = {name: found[f"end_{name}"].attrs["units"] for name in STANDING}
+    numbers = ("beta", "beta_capped", "at_bound")
+    assert units == {name: "1" if name in numbers else "bits" for name in STANDING}
+
+
+def test_a_seed_with_a_nan_is_left_out_of_where_layers_end_up() -> None:
+    plane = make_standing()
+    for name in ("I_XT", "I_TY", *STANDING):
+        plane[name][1, 1, 0] = np.nan  # an epoch before the end, of another layer
+    kept = summary(make_standing().isel(seed=[0, 2]))
+    xr.testing.assert_identical(summary(plane), kept)
+    lost = make_standing().where(False)
+    assert all(array.isnull().all() for array in summary(lost).data_vars.values())
+
+
+def test_without_a_curve_there_is_no_distance_to_tell() -> None:
+    plane = make_standing()
+    nothing = [*STANDING[1:5], "at_bound"]
+    plane[nothing] = plane[nothing].where(False)
+    found = summary(plane)
+    assert found.attrs["seeds"] == 3  # all of which have an answer to the rest
+    assert found["end_residual"].notnull().all()
+    assert found[[f"end_{name}" for name in nothing]].to_dataarray().isnull().all()
+
+
 def test_lazy_and_transposed_planes_give_the_same() -> None:
     plane = make_plane(X)
     xr.testing.assert_identical(summary(plane.chunk(epoch=2).transpose("layer", "seed", "epoch")), summary(plane))
