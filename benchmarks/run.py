@@ -1,6 +1,6 @@
 """Every benchmark, one after the other, written to RESULTS.md with the machine's description.
 
-Run: ``make bench`` (about fifteen minutes and 11 GB of disk, on a machine that does nothing else)
+Run: ``make bench`` (about thirty minutes and 11 GB of disk, on a machine that does nothing else)
 """
 
 import argparse
@@ -16,7 +16,20 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import analysis, binned, capture, kde, knn, noisy, together, trainer, writing  # noqa: E402  (threads are set before NumPy loads)
+from benchmarks import (  # noqa: E402  (threads are set before NumPy loads)
+    analysis,
+    binned,
+    bound,
+    capture,
+    consistency,
+    ib_curve,
+    kde,
+    knn,
+    noisy,
+    together,
+    trainer,
+    writing,
+)
 from ipstore.levels import Level  # noqa: E402
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -75,6 +88,7 @@ def rows(repeats: int, folder: str | None) -> list[tuple[str, str, str, str]]:
         f"{kernel[scaled]:.1f} s, scaled from {kernel['scaled from']}",
     )
     add_estimators(repeats, add)
+    add_bottleneck(repeats, folder, add)
     shared = together.measure(repeats, folder)
     add(
         "`analyze`, 3 questions at once",
@@ -137,6 +151,45 @@ def add_estimators(repeats: int, add: Any) -> None:
             "stated",
             f"{drawn['draws per second'][case]:,.0f} draws per second, {drawn['ratio'][case]:.0f}x",
         )
+
+
+def add_bottleneck(repeats: int, folder: str | None, add: Any) -> None:
+    """The bound: its curve, beta* of a layer, and a whole run."""
+    solved = ib_curve.measure(repeats)
+    for rival, target in (("embo at the same betas", "≥ 5"), ("embo by default", "-")):
+        add(
+            f"certified information-bottleneck curve to 1e-4 bits, {solved['points']} points",
+            f"{rival}, {solved['seconds'][rival]:.1f} s",
+            target,
+            f"{solved['ratio'][rival]:.1f}x, {solved['seconds']['curve']:.2f} s; "
+            f"it ends {solved['bits below the curve, at worst'][rival]:.1e} bits below at worst",
+        )
+    add("largest gap of its points", "-", "≤ 1e-8 nats", f"{solved['largest gap, nats']:.1e} nats")
+    near = solved["onset times 1 + 1e-3"]
+    add(
+        "a point at the onset times 1 + 1e-3, iterations",
+        f"alternating updates, {near['blahut_arimoto, iterations']:,}",
+        "≤ 5",
+        f"{near['outer iterations']}",
+    )
+    wide = solved[f"{ib_curve.MANY} states"]
+    add(f"curve to 1e-3 bits, {ib_curve.MANY} states", "-", "< 20 s", f"{wide['seconds']:.1f} s")
+    for layer, each in consistency.measure(repeats)["layers"].items():
+        add(
+            f"beta* of a layer, {layer}: {each['values of T']} values of T",
+            f"NumPy at {len(consistency.GRID)} values of beta, {each['milliseconds']['grid']:.0f} ms",
+            "≥ 50",
+            f"{each['ratio']['grid']:,.0f}x, {each['milliseconds']['ours']:.2f} ms, of {consistency.CELLS} cells "
+            f"at once; {each['ratio of the grid to one call']:,.0f}x alone; "
+            f"deviation {each['relative deviation from the grid']:.0e}",
+        )
+    held = bound.measure(repeats, folder)
+    add(
+        f"`bound` of a run, {held['cells']:,} cells",
+        f"`analyze` of the same, {held['seconds']['plane']:.1f} s",
+        "≤ 60 s",
+        f"{held['seconds']['bound']:.1f} s, {held['ratio']:.1f}x; peak memory {held['peak_bytes'] / 1e9:.2f} GB",
+    )
 
 
 def add_analysis(measured: dict[str, Any], add: Any) -> None:

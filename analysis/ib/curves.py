@@ -160,7 +160,13 @@ def onset(joint: Probe, *, random_state: int = 0) -> float:
     p, q, p_y = states.weights, states.p_y_given_x, states.p_y
     there = p_y > 0
     scaled = np.sqrt(p)[:, None] * (q[:, there] - p_y[there]) / np.sqrt(p_y[there])
-    local = 1 / min(1.0, float(np.linalg.norm(scaled, ord=2)) ** 2)
+    correlation = min(1.0, float(np.linalg.norm(scaled, ord=2)) ** 2)
+    if not correlation > 1e-15:
+        raise ParameterError(
+            f"Y is independent of X but for rounding (their squared maximal correlation is {correlation:.1e}), so that "
+            "there is no curve. Give labels that depend on the input"
+        )
+    local = 1 / correlation
     root, beta = np.sqrt(p_y)[None, :], local * 1.01
     middle = Problem(p, q, 1.0).log_kernel(root)
     for _ in range(50):

@@ -71,7 +71,7 @@ def test_info_of_a_run(store: Path) -> None:
     assert facts["seeds"] == "2 (4, 7)"
     assert facts["created"] == f"{attrs['created_at'][:10]} {attrs['created_at'][11:16]} UTC"
     assert "activations" in facts["on disk"]
-    assert re.search(r"binned-\w+ +binned +bins 10, range -1.0..1.0, rule equal, correction plugin +3 ", shown)
+    assert re.search(r"binned-\w+ +binned +bins 10, range -1.0..1.0, rule equal, correction plugin +hard +3 ", shown)
 
 
 def test_a_newer_format_is_refused(store: Path) -> None:

@@ -4,7 +4,7 @@ import pickle
 from functools import partial
 from itertools import product
 from math import log, log2
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -456,17 +456,17 @@ def test_values_of_T_are_in_the_order_of_their_decoders() -> None:
 
 class TestBinned(EstimatorContract):
     estimator = self_consistent(get("binned"))
-    params = {"tol": 0.05}
+    params: ClassVar = {"tol": 0.05}
 
 
 class TestQuantised(EstimatorContract):
     estimator = self_consistent(get("quantised"))
-    params = {"tol": None}
+    params: ClassVar = {"tol": None}
 
 
 class TestDiscrete(EstimatorContract):
     estimator = self_consistent(get("discrete"))
-    params = {"tol": None}
+    params: ClassVar = {"tol": None}
 
 
 def test_the_same_question_is_known_to_be_the_same() -> None:
