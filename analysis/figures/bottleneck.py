@@ -55,7 +55,7 @@ def check_curve(curve: Any, plane: xr.Dataset) -> xr.Dataset:
     if "I_XY" not in plane.attrs:
         raise ParameterError(
             "there is no bound where Y is the network's own answer: every cell has a p(y|x) of its own. Draw the plane "
-            "of the labels (target='label')"
+            "of the labels (target='labels')"
         )
     own, its = float(plane.attrs["I_XY"]), float(curve.attrs["I_XY"])
     if not abs(own - its) <= _TOLERANCE:
