@@ -12,7 +12,6 @@ import pytest
 import ipstore
 from tests.store.synthetic import assert_holds, make_plan
 
-KILLS = 24
 EPOCHS = 4000
 
 _WRITER = """
@@ -70,13 +69,14 @@ def _start(store: Path, epochs: int) -> "subprocess.Popen[str]":
     return process
 
 
-def test_kills_tear_nothing_and_lose_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [10, pytest.param(30, marks=pytest.mark.long)])
+def test_kills_tear_nothing_and_lose_nothing(tmp_path: Path, kills: int) -> None:
     rng = random.Random(1703)
     plan = make_plan()
     store = tmp_path / "store"
     reader = None
     acknowledged = 0
-    for _ in range(KILLS):
+    for _ in range(kills):
         process = _start(store, EPOCHS)
         if reader is None:
             reader = _Reader(store)
@@ -97,7 +97,7 @@ def test_kills_tear_nothing_and_lose_nothing(tmp_path: Path) -> None:
     reader.stop.set()
     reader.join()
     assert reader.errors == []
-    assert reader.looks > KILLS
+    assert reader.looks > kills
     tree = ipstore.open(store, run="run")
     assert_holds(tree, plan, tree.sizes["epoch"])
     assert ipstore.verify(store / "run") == []

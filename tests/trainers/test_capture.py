@@ -217,8 +217,15 @@ def _start(store: Path, processes: int) -> "subprocess.Popen[str]":
     raise AssertionError(child.communicate()[1])
 
 
-@pytest.mark.parametrize("processes", [0, 2])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "processes"),
+    [
+        (signal.SIGINT, 0),
+        (signal.SIGINT, 2),
+        (signal.SIGTERM, 0),
+        pytest.param(signal.SIGTERM, 2, marks=pytest.mark.long),
+    ],
+)
 def test_a_signal_commits_what_is_whole(tmp_path: Path, processes: int, number: signal.Signals) -> None:
     child = _start(tmp_path, processes)
     child.send_signal(number)
