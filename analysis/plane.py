@@ -93,7 +93,7 @@ class View:
         where |= self.labels_from(run)
         planes = [plane.assign_attrs(where) for plane in planes]
         return [
-            with_curves(plane.assign_attrs(about="bound"), self.probe(run)) if question.about == "bound" else plane
+            with_curves(plane.assign_attrs(about="bound"), subject.probe) if question.about == "bound" else plane
             for question, plane in zip(questions, planes, strict=True)
         ]
 

@@ -38,7 +38,7 @@ def _bend(middle: float, end: float) -> Any:
 
 @njit(nogil=True, cache=True)
 def largest_height(log_mass: Any, q: Any, beta: float, places: Any, tolerance: float, most: int) -> Any:
-    """Bound log c between the first and the last of `places`; see `certificates.certify`.
+    """Bound log c between the first and the last of `places`; see `certificates.find_excess`.
 
     Parameters
     ----------
