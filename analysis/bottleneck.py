@@ -1,6 +1,5 @@
 """A run against the information bottleneck: the curve of its task, and how every layer stands to it."""
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from ipstore.analysis.plane import Labels, View
 from ipstore.analysis.questions import Question, expand, stack
 from ipstore.analysis.stored import analyze_view, ignore
 from ipstore.errors import ActivationError, ParameterError
+from ipstore.places import Location
 
 __all__ = ["analyze_bound", "bound", "distributions", "self_consistency"]
 
@@ -165,7 +165,7 @@ def _span(stored: NDArray[Any]) -> str:
 
 
 def analyze_bound(
-    store: str | os.PathLike[str],
+    store: Location,
     run: str,
     estimator: str = "binned",
     *,

@@ -2,13 +2,11 @@
 
 import hashlib
 import json
-import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import dask
@@ -20,7 +18,8 @@ from ipstore.analysis.estimators.registry import get
 from ipstore.analysis.plane import Labels, Split, Target, View
 from ipstore.analysis.questions import About, Ask, Question, expand, read, stack
 from ipstore.errors import EstimatorError, IpstoreError, ParameterError
-from ipstore.format import find_run, local_path
+from ipstore.format import find_run
+from ipstore.places import Location, Place
 from ipstore.reader import open_published
 from ipstore.results import ResultWriter, open_result
 from ipstore.version import __version__
@@ -80,7 +79,7 @@ def ignore(done: int, total: int) -> None:
 
 
 def analyze(
-    store: str | os.PathLike[str],
+    store: Location,
     run: str,
     estimator: str = "binned",
     *,
@@ -102,7 +101,7 @@ def analyze(
 
     Parameters
     ----------
-    store : path
+    store : path or URL
     run : str
     estimator : str
         See `ipstore.analysis.estimators.available`.
@@ -138,7 +137,7 @@ def analyze(
 
 
 def analyze_all(
-    store: str | os.PathLike[str],
+    store: Location,
     run: str,
     asks: Sequence[Ask],
     *,
@@ -156,7 +155,7 @@ def analyze_all(
 
     Parameters
     ----------
-    store : path
+    store : path or URL
     run : str
     asks : sequence of str or (str, mapping)
         ``"binned:bins=10,30"``, as the command line writes it, or name and parameters.
@@ -188,7 +187,7 @@ class _Job:
 
 
 def analyze_view(
-    store: str | os.PathLike[str],
+    store: Location,
     run: str,
     asks: Sequence[Ask],
     view: View,
@@ -198,8 +197,8 @@ def analyze_view(
     about: About = "information",
 ) -> list[Outcome]:
     """Analyse what is looked at of a run; see `analyze_all`."""
-    folder = find_run(local_path(store), run)
-    tree = open_published(folder)
+    place = find_run(store, run)
+    tree = open_published(place)
     view.planes(tree, [])  # refuses what no estimator could do anything about
     grids = [(named, *expand(named, params, about)) for named, params in map(read, asks)]
     if name is not None and any(grid for _, grid, _ in grids):
@@ -213,7 +212,7 @@ def analyze_view(
                 try:
                     plane, provenance = _provenance(tree, view, question, name)
                     if provenance["name"] not in jobs:
-                        writer = _writer(folder, tree, plane, provenance, again)
+                        writer = _writer(place, tree, plane, provenance, again)
                         stacked.callback(writer.close)
                         jobs[provenance["name"]] = _Job(question, writer)
                     found[-1].append(provenance["name"])
@@ -226,7 +225,7 @@ def analyze_view(
         failure = next((each for each in errors if each is not None), None)
         result = None
         if failure is None:
-            result = stack(grid, [open_result(folder, each) for each in results if isinstance(each, str)])
+            result = stack(grid, [open_result(place, each) for each in results if isinstance(each, str)])
             if lost := refused(result):
                 warnings.warn(f"run {run!r}: {lost}", NonFiniteWarning, stacklevel=3)
         outcomes.append(Outcome(named, result, failure))
@@ -254,7 +253,7 @@ def _provenance(
 
 
 def _writer(
-    folder: Path,
+    place: Place,
     tree: xr.DataTree,
     plane: xr.Dataset,
     provenance: Mapping[str, Any],
@@ -266,7 +265,7 @@ def _writer(
     identity = (*_IDENTITY, "run_created_at")
     layers = provenance["layers"]
     name = provenance["name"]
-    return ResultWriter(folder, name, growing, seeds, layers, provenance, identity, static=static, anew=anew)
+    return ResultWriter(place, name, growing, seeds, layers, provenance, identity, static=static, anew=anew)
 
 
 def _compute(tree: xr.DataTree, view: View, jobs: Sequence[_Job], on_progress: Callable[[int, int], None]) -> None:

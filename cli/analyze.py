@@ -11,12 +11,12 @@ from ipstore.cli.reporting import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import xarray as xr
 
     from ipstore.analysis.questions import Ask
     from ipstore.analysis.stored import Outcome
+    from ipstore.places import Place
 
 __all__ = [
     "Again",
@@ -103,7 +103,7 @@ def analyze(
         raise typer.Exit(1)
 
 
-def compute(store: "Path", run: str, asks: "Sequence[Ask]", *, again: bool = False, **view: Any) -> "list[Outcome]":
+def compute(store: "Place", run: str, asks: "Sequence[Ask]", *, again: bool = False, **view: Any) -> "list[Outcome]":
     """Analyse a run under some estimators, showing how far it is."""
     from ipstore.analysis.stored import analyze_all
 

@@ -11,9 +11,9 @@ from ipstore.cli.reporting import Failure
 from ipstore.errors import IpstoreError, ParameterError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import xarray as xr
+
+    from ipstore.places import Place
 
 __all__ = ["bound", "compute_bound"]
 
@@ -90,7 +90,7 @@ def bound(
 
 
 def compute_bound(
-    store: "Path", run: str, estimator: str, params: dict[str, Any], *, again: bool = False, **view: Any
+    store: "Place", run: str, estimator: str, params: dict[str, Any], *, again: bool = False, **view: Any
 ) -> "xr.Dataset":
     """Hold a run against the bound, showing how far it is."""
     from ipstore.analysis import analyze_bound

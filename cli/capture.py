@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from ipstore.binning import Binning
+    from ipstore.places import Place
     from ipstore.trainers.streaming import Progress
     from ipstore.trainers.tasks import Task
 
@@ -48,7 +49,9 @@ def capture(
     task: Annotated[
         str, typer.Argument(metavar="TASK", help="NAME[:parameter=value,...], such as rule:information=0.99.")
     ],
-    store: Annotated[str, typer.Argument(metavar="STORE", help="A folder; made if there is none.")],
+    store: Annotated[
+        str, typer.Argument(metavar="STORE", help="A folder or a URL (s3://bucket/path); made if there is none.")
+    ],
     run: Annotated[str | None, _option("--run", "Name of the run; by default TASK-ACTIVATION.", "NAME")] = None,
     hidden: Annotated[str, _option("--hidden", "Widths of the hidden layers, or none.", "N-N-...")] = "-".join(
         map(str, TrainConfig.hidden)
@@ -108,7 +111,7 @@ def capture(
     """
     name, params = specs.task(task)
     run = run or f"{name.rpartition(':')[2]}-{activation}"
-    folder = specs.store_folder(store)
+    place = specs.store_place(store)
     if find_spec("torch") is None:
         raise Failure("missing-package", "capture needs PyTorch: pip install 'ipstore[train]'")
     from ipstore.trainers import streaming as library
@@ -118,10 +121,10 @@ def capture(
     if resume:
         _refuse_beside_resume(ctx)
         wanted = epochs if _is_flag(ctx, "epochs") else None
-        if _is_complete(folder, run, specs.task_text(name, params), wanted):
-            _report(folder, run, None, json)
+        if _is_complete(place, run, specs.task_text(name, params), wanted):
+            _report(place, run, None, json)
             return
-        work = partial(library.resume, folder, run, epochs=wanted)
+        work = partial(library.resume, place, run, epochs=wanted)
     else:
         loaded = tasks.load(name, **params)
         settings = TrainConfig(
@@ -137,7 +140,7 @@ def capture(
         work = partial(
             library.capture,
             loaded,
-            folder,
+            place,
             run,
             settings,
             seeds=specs.seeds(seeds),
@@ -162,8 +165,8 @@ def capture(
         if last is None:
             raise
         again = ["ipstore", "capture", task, store, "--run", run, "--resume"]
-        raise _interrupted(folder, run, shlex.join(again)) from None
-    _report(folder, run, time.monotonic() - begun, json)
+        raise _interrupted(place, run, shlex.join(again)) from None
+    _report(place, run, time.monotonic() - begun, json)
 
 
 def _is_flag(ctx: typer.Context, name: str) -> bool:
@@ -180,11 +183,11 @@ def _refuse_beside_resume(ctx: typer.Context) -> None:
             )
 
 
-def _is_complete(store: Path, run: str, task: str, epochs: int | None) -> bool:
+def _is_complete(store: "Place", run: str, task: str, epochs: int | None) -> bool:
     """Whether nothing is left to do of a run that is on this task."""
     from ipstore.reader import run_info
 
-    specs.choose_runs(str(store), run)
+    specs.choose_runs(store, run)
     info = run_info(store / run)
     captured_on = specs.task_text(info.attrs["task"], info.attrs["task_params"])
     if captured_on != task:
@@ -211,7 +214,7 @@ def _binning(task: "Task", config: TrainConfig, level: str, bins: int | None, ra
     return binning if bins is None else replace(binning, bins=bins)
 
 
-def _interrupted(store: Path, run: str, command: str) -> Failure:
+def _interrupted(store: "Place", run: str, command: str) -> Failure:
     """Say where a run stands, and how it goes on."""
     from ipstore.reader import open_run
 
@@ -228,7 +231,7 @@ def _interrupted(store: Path, run: str, command: str) -> Failure:
     )
 
 
-def _report(store: Path, run: str, seconds: float | None, as_json: bool) -> None:
+def _report(store: "Place", run: str, seconds: float | None, as_json: bool) -> None:
     """Sum up a finished run; `seconds` is None where nothing was left to do."""
     import numpy as np
 

@@ -16,6 +16,8 @@ from ipstore.errors import ParameterError, UnknownNameError
 if TYPE_CHECKING:
     import xarray as xr
 
+    from ipstore.places import Place
+
 __all__ = ["figures", "plot"]
 
 
@@ -85,7 +87,7 @@ def plot(
         say(f"{figure} of {runs[0]} is in {written}")
 
 
-def _curve(store: Path, run: str, view: dict[str, Any]) -> "xr.Dataset":
+def _curve(store: "Place", run: str, view: dict[str, Any]) -> "xr.Dataset":
     import ipstore
     from ipstore.analysis import bound
 

@@ -1,6 +1,5 @@
 """``ipstore runs``, ``info`` and ``verify``: what a store holds, and whether it is whole."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +21,7 @@ from ipstore.cli.output import (
 
 if TYPE_CHECKING:
     from ipstore.integrity import Damage
+    from ipstore.places import Place
     from ipstore.reader import RunInfo
 
 __all__ = ["info", "runs", "verify"]
@@ -33,8 +33,8 @@ def runs(store: Annotated[str, typer.Argument(metavar="STORE", help="A store.")]
     """List the runs of a store."""
     from ipstore.reader import runs as list_runs
 
-    folder = specs.store_folder(store)
-    found = [_glance(run) for run in list_runs(folder)]
+    place = specs.store_place(store)
+    found = [_glance(run) for run in list_runs(place)]
     if json:
         print_json({"store": store, "runs": found})
     elif not found:
@@ -61,18 +61,19 @@ def info(store: StoreOrRun, run: Run = None, json: Json = False) -> None:
 
     Of a store, its runs are listed.
     """
-    from ipstore.reader import run_info, split_run
+    from ipstore.format import split_run
+    from ipstore.reader import run_info
 
     if run is None and split_run(store)[1] is None:
         runs(store, json)
         return
-    folder, (name,) = specs.choose_runs(store, run)
-    described = run_info(folder / name)
-    found = _glance(described) | _details(folder / name, described)
+    place, (name,) = specs.choose_runs(store, run)
+    described = run_info(place / name)
+    found = _glance(described) | _details(place / name, described)
     if json:
-        print_json({"store": str(folder), **found})
+        print_json({"store": str(place), **found})
     else:
-        _print_run(folder, found)
+        _print_run(place, found)
 
 
 def verify(store: StoreOrRun, run: Run = None, json: Json = False) -> None:
@@ -83,15 +84,15 @@ def verify(store: StoreOrRun, run: Run = None, json: Json = False) -> None:
     """
     import ipstore
 
-    folder, names = specs.choose_runs(store, run)
+    place, names = specs.choose_runs(store, run)
     damages: dict[str, list[dict[str, Any]]] = {}
     for name in names:
         with progress(f"verify {name}", "files") as show:
-            damages[name] = _together(ipstore.verify(folder / name, show))
+            damages[name] = _together(ipstore.verify(place / name, show))
     damaged = [name for name, found in damages.items() if found]
     if json:
         listed = [{"run": name, "whole": not found, "damage": found} for name, found in damages.items()]
-        print_json({"store": str(folder), "runs": listed})
+        print_json({"store": str(place), "runs": listed})
     else:
         for name in names:
             say(f"{name}: {'damaged' if damages[name] else 'whole'}")
@@ -123,23 +124,29 @@ def _glance(info: "RunInfo") -> dict[str, Any]:
     }
 
 
-def _details(folder: Path, info: "RunInfo") -> dict[str, Any]:
+def _details(place: "Place", info: "RunInfo") -> dict[str, Any]:
     """Give what else there is to say of a run."""
     from ipstore.group import read_document
 
-    provenance = {name: read_document(folder / "results" / name)["attributes"] for name in info.results}
+    provenance = {name: read_document(place / "results" / name)["attributes"] for name in info.results}
     attrs = {key: value for key, value in info.attrs.items() if key not in ("status", "diverged", "seeds")}
-    groups = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    by_group: dict[str, int] = {}
+    sizes = place.sizes()
+    for key, count in sorted(sizes.items()):
+        group, inside, _ = key.partition("/")
+        if inside:
+            by_group[group] = by_group.get(group, 0) + count
     return {
         **attrs,
         "task": specs.task_text(info.attrs["task"], info.attrs.get("task_params", {})),
-        "files": info.files,
-        "bytes": {path.name: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in groups},
+        "files": len(sizes),
+        "stored_bytes": sum(sizes.values()),
+        "bytes": by_group,
         "results": provenance,
     }
 
 
-def _print_run(store: Path, run: dict[str, Any]) -> None:
+def _print_run(store: "Place", run: dict[str, Any]) -> None:
     model, commit = run.get("model", {}), run["commit"]
     facts = {
         "run": f"{run['run']} in {store}",

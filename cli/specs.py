@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from ipstore.errors import ParameterError, StoreNotFoundError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from ipstore.places import Location, Place
 
-__all__ = ["batch_size", "choose_runs", "interval", "labels", "seeds", "store_folder", "task", "task_text", "widths"]
+__all__ = ["batch_size", "choose_runs", "interval", "labels", "seeds", "store_place", "task", "task_text", "widths"]
 
 
 def task(text: str) -> tuple[str, dict[str, Any]]:
@@ -78,46 +78,45 @@ def interval(text: str) -> tuple[float, float]:
         raise ParameterError(f"--range is written low..high, such as -1..1, but got {text!r}") from None
 
 
-def store_folder(store: str) -> "Path":
+def store_place(store: str) -> "Place":
     """Read the path of a store that may be new; a run inside one is none."""
-    from ipstore.reader import split_run
+    from ipstore.format import split_run
 
-    path, inside = split_run(store)
+    place, inside = split_run(store)
     if inside:
-        raise ParameterError(f"{store!r} is a run; give its store, {str(path)!r}")
-    return path
+        raise ParameterError(f"{store!r} is a run; give its store, {str(place)!r}")
+    return place
 
 
-def choose_runs(store: str, run: str | None) -> tuple["Path", list[str]]:
+def choose_runs(store: "Location", run: str | None) -> tuple["Place", list[str]]:
     """Find what ``STORE``, ``STORE/RUN`` or ``STORE --run RUN`` names: one run, or all of the store.
 
     Returns
     -------
-    (Path, list of str)
+    (Place, list of str)
         The store, and names of its runs.
     """
-    from ipstore.format import check_store, find_run, run_names
-    from ipstore.reader import split_run
+    from ipstore.format import check_store, find_run, split_run
 
-    path, inside = split_run(store)
+    place, inside = split_run(store)
     if run and inside:
         raise ParameterError(f"{store!r} names a run, and --run {run} another; give one of them")
     wanted = run or inside
     if wanted is None:
-        check_store(path)
-        names = run_names(path)
+        check_store(place)
+        names = place.groups()
         if not names:
-            raise StoreNotFoundError(f"the store {str(path)!r} holds no run yet: make one with `ipstore capture`")
-        return path, names
-    return path, [find_run(path, wanted).name]
+            raise StoreNotFoundError(f"the store {str(place)!r} holds no run yet: make one with `ipstore capture`")
+        return place, names
+    return place, [find_run(place, wanted).name]
 
 
-def labels(store: "Path", run: str, kind: str | None, information: float | None) -> dict[str, Any]:
+def labels(store: "Place", run: str, kind: str | None, information: float | None) -> dict[str, Any]:
     """Read ``--labels`` and ``--information``: to which p(y|x) the analyses of a run refer.
 
     Parameters
     ----------
-    store : Path
+    store : Place
     run : str
     kind : {"soft", "hard"}, optional
         By default as captured.

@@ -2,16 +2,13 @@
 
 import ctypes
 import fcntl
-import json
+import mmap
 import os
-import socket
-from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
 
-from ipstore.errors import RunLockedError
+__all__ = ["replace_file", "sync_directory", "sync_filesystem", "write_past_cache"]
 
-__all__ = ["Lease", "replace_file", "replace_json", "sync_directory", "sync_filesystem"]
+_DIRECT = getattr(os, "O_DIRECT", 0)
 
 
 def sync_directory(path: Path) -> None:
@@ -66,60 +63,28 @@ def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
         sync_directory(path.parent)
 
 
-def replace_json(path: Path, document: Mapping[str, Any], *, durable: bool = True) -> None:
-    """Put a JSON document at `path` in one step; see `replace_file`."""
-    replace_file(path, json.dumps(document, indent=1, allow_nan=False).encode(), durable=durable)
-
-
-class Lease:
-    """The right to write a group, held by one process at a time.
-
-    The kernel frees it when the process ends, however it ends.
+def write_past_cache(path: Path, content: memoryview, *, durable: bool = False) -> None:
+    """Write a file without filling the page cache with it, on file systems that know how.
 
     Parameters
     ----------
-    folder : Path
-        The group; the lease is its file ``.lease``.
-
-    Raises
-    ------
-    RunLockedError
-        If another process holds it; the message names that process.
+    path : Path
+    content : memoryview
+        Beginning at a page's border in memory. What is not a whole number of pages goes through the cache all the same.
+    durable : bool
+        Whether it must survive a power cut when this returns.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self._file = open(folder / ".lease", "a+")  # noqa: SIM115 - held open for as long as the lease is
-        while not _flock(self._file, fcntl.LOCK_EX):
-            # Either a writer holds the file, or a reader is looking, for a moment, whether one does.
-            if not _flock(self._file, fcntl.LOCK_SH):
-                self._file.seek(0)
-                holder = self._file.read().strip() or "another process"
-                self._file.close()
-                raise RunLockedError(
-                    f"{folder.name!r} is being written by {holder}; wait for it to end, or stop it, and try again"
-                )
-            fcntl.flock(self._file, fcntl.LOCK_UN)
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        self._file.flush()
-
-    def release(self) -> None:
-        """Give the lease back."""
-        self._file.close()
-
-    @staticmethod
-    def is_held(folder: Path) -> bool:
-        """Whether some process is writing the group in `folder` now."""
-        try:
-            with open(folder / ".lease") as file:
-                return not _flock(file, fcntl.LOCK_SH)
-        except FileNotFoundError:
-            return False
-
-
-def _flock(file: IO[str], operation: int) -> bool:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     try:
-        fcntl.flock(file, operation | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        descriptor = os.open(path, flags | (0 if len(content) % mmap.PAGESIZE else _DIRECT), 0o666)
+    except OSError:
+        descriptor = os.open(path, flags, 0o666)
+    try:
+        while content:
+            content = content[os.write(descriptor, content) :]
+            if content:  # the disk is nearly full, and what is left may begin amid a page
+                fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) & ~_DIRECT)
+        if durable:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

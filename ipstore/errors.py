@@ -13,6 +13,7 @@
     ├── ResumeError (ValueError)                kind "resume"        the run cannot be continued as asked
     ├── SpaceError (OSError)                    kind "space"         the run would not fit on the disk
     ├── StoreWriteError (OSError)               kind "write"         writing failed; the last commit stands
+    ├── UnreachableError (ConnectionError)      kind "unreachable"   an object store or a scheduler that does not answer
     ├── CorruptionError (ValueError)            kind "corrupt"       stored bytes are not what was written
     ├── ActivationError (ValueError)            kind "activation"    activations that an estimator cannot take
     ├── EstimatorError (RuntimeError)           kind "estimator"     an estimator that failed at its work
@@ -43,6 +44,7 @@ __all__ = [
     "StoreNotFoundError",
     "StoreWriteError",
     "UnknownNameError",
+    "UnreachableError",
     "WorkerError",
 ]
 
@@ -130,6 +132,12 @@ class StoreWriteError(IpstoreError, OSError):
     """Writing failed; what was committed before stays readable."""
 
     kind = "write"
+
+
+class UnreachableError(IpstoreError, ConnectionError):
+    """An object store or a scheduler does not answer, or refuses."""
+
+    kind = "unreachable"
 
 
 class CorruptionError(IpstoreError, ValueError):

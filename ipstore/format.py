@@ -1,13 +1,12 @@
 """What marks a folder as a store, and which runs it holds. `docs/format.md` is the specification."""
 
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from ipstore.durable import replace_json, sync_directory
-from ipstore.errors import FormatVersionError, NotAStoreError, ParameterError, StoreNotFoundError, UnknownNameError
+from ipstore.errors import FormatVersionError, NotAStoreError, StoreNotFoundError, UnknownNameError
+from ipstore.places import DOCUMENT, Location, Place, locate
+from ipstore.schema import check_name
 
 __all__ = [
     "FORMAT",
@@ -15,9 +14,8 @@ __all__ = [
     "check_store",
     "check_version",
     "find_run",
-    "local_path",
     "make_store",
-    "run_names",
+    "split_run",
 ]
 
 FORMAT = "ipstore"
@@ -31,20 +29,7 @@ _CONVENTION = {
 }
 
 
-def local_path(store: str | os.PathLike[str]) -> Path:
-    """Take the path of a store, and refuse a URL.
-
-    Raises
-    ------
-    ParameterError
-    """
-    text = os.fspath(store)
-    if "://" in text:
-        raise ParameterError(f"stores are folders of this machine or its mounts; {text!r} is a URL")
-    return Path(text)
-
-
-def check_version(attrs: Mapping[str, Any], where: Path) -> None:
+def check_version(attrs: Mapping[str, Any], where: Place) -> None:
     """Refuse what is no ipstore group, or newer than this version reads.
 
     Raises
@@ -61,50 +46,43 @@ def check_version(attrs: Mapping[str, Any], where: Path) -> None:
         )
 
 
-def check_store(store: Path) -> None:
-    """Refuse a path that holds no store this version reads.
+def check_store(store: Place) -> None:
+    """Refuse a place that holds no store this version reads.
 
     Raises
     ------
     StoreNotFoundError, NotAStoreError, FormatVersionError
     """
-    if not store.exists():
-        raise StoreNotFoundError(f"there is no store at {str(store)!r}")
     try:
-        attrs = json.loads((store / "zarr.json").read_bytes())["attributes"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, PermissionError):
-            raise
+        attrs = json.loads(store.read(DOCUMENT))["attributes"]
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, KeyError, TypeError):
+        if not store.is_taken():
+            raise StoreNotFoundError(f"there is no store at {str(store)!r}") from None
         raise NotAStoreError(
             f"{str(store)!r} is not an ipstore store; to begin one, give a path that is free or an empty folder"
         ) from None
     check_version(attrs if isinstance(attrs, dict) else {}, store)
 
 
-def make_store(store: Path) -> None:
-    """Create the store at a path that is free or an empty folder; a store that exists stays as it is.
+def make_store(where: Location) -> None:
+    """Create the store at a place that is free or an empty folder; a store that exists stays as it is.
 
     Raises
     ------
     NotAStoreError, FormatVersionError
         If something else is there.
     """
-    if store.exists() and (not store.is_dir() or any(store.iterdir())):
+    store = locate(where)
+    if store.is_taken():
         check_store(store)
         return
-    store.mkdir(parents=True, exist_ok=True)
+    store.begin()
     attrs = {"format": FORMAT, "format_version": FORMAT_VERSION, "zarr_conventions": [_CONVENTION]}
-    replace_json(store / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": attrs})
-    sync_directory(store.parent)
+    store.put(DOCUMENT, json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attrs}, indent=1).encode())
 
 
-def run_names(store: Path) -> list[str]:
-    """Names of the runs in a store, sorted."""
-    return sorted(path.parent.name for path in store.glob("[!.]*/zarr.json"))
-
-
-def find_run(store: Path, run: str) -> Path:
-    """Give the folder of a run.
+def find_run(store: Location, run: str) -> Place:
+    """Give the place of a run.
 
     Raises
     ------
@@ -112,8 +90,22 @@ def find_run(store: Path, run: str) -> Path:
     UnknownNameError
         If the store holds no such run.
     """
-    check_store(store)
-    names = run_names(store)
-    if run not in names:
-        raise UnknownNameError("run", run, names)
-    return store / run
+    place = locate(store)
+    check_store(place)
+    if not (place / check_name("run", run)).exists(DOCUMENT):
+        raise UnknownNameError("run", run, place.groups())
+    return place / run
+
+
+def split_run(store: Location) -> tuple[Place, str | None]:
+    """Take ``STORE`` or ``STORE/RUN`` apart.
+
+    Returns
+    -------
+    (Place, str or None)
+        The store, and the run where the path names one.
+    """
+    place = locate(store)
+    if place.name and place.parent.exists(DOCUMENT) and not place.parent.parent.exists(DOCUMENT):
+        return place.parent, place.name
+    return place, None

@@ -7,12 +7,9 @@ replaced. So a reader sees every array at the same epoch, a kill tears nothing, 
 """
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,19 +17,18 @@ import zarr
 from numpy.typing import NDArray
 from zarr.core.chunk_key_encodings import ChunkKeyEncodingParams
 from zarr.core.metadata.v3 import ArrayV3Metadata
-from zarr.storage import LocalStore, StorePath
+from zarr.storage import MemoryStore, StorePath
 
-from ipstore.durable import Lease, replace_json, sync_directory, sync_filesystem
-from ipstore.errors import CorruptionError, NotAStoreError, RunExistsError, StoreNotFoundError
+from ipstore.errors import NotAStoreError, RunExistsError, StoreNotFoundError
 from ipstore.pipeline import codec_pipeline, codecs, compressor
+from ipstore.places import DOCUMENT, Lease, Place, Version
 from ipstore.schema import GrowingArray, StaticArray
-from ipstore.shards import ShardWriter
+from ipstore.shards import Geometry, ShardWriter
 
 __all__ = ["GrowingGroup", "read_document", "remove_group", "utc_now"]
 
 _UNBOUNDED = 2**40  # epochs an array has room for while it is being written; only the published shape counts
-_STAGING = ".staging"
-_CREATING, _REMOVED = ".creating", ".removed"
+_LEASE = ".lease"
 _FLAT_KEYS: ChunkKeyEncodingParams = {"name": "default", "separator": "."}  # a folder per array, without more inside
 
 
@@ -41,12 +37,12 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def read_document(folder: Path) -> dict[str, Any]:
+def read_document(place: Place) -> dict[str, Any]:
     """Read a published group's ``zarr.json``.
 
     Parameters
     ----------
-    folder : Path
+    place : Place
 
     Returns
     -------
@@ -59,20 +55,25 @@ def read_document(folder: Path) -> dict[str, Any]:
     NotAStoreError
         If it is not the metadata of a published group.
     """
+    return _read_version(place)[0]
+
+
+def _read_version(place: Place) -> tuple[dict[str, Any], Version]:
     try:
-        document = json.loads((folder / "zarr.json").read_bytes())
+        content, version = place.read_version(DOCUMENT)
+        document = json.loads(content)
     except FileNotFoundError:
-        raise StoreNotFoundError(f"{str(folder)!r} holds no Zarr group (there is no zarr.json)") from None
+        raise StoreNotFoundError(f"{str(place)!r} holds no Zarr group (there is no zarr.json)") from None
     except (ValueError, NotADirectoryError, IsADirectoryError) as error:
-        raise NotAStoreError(f"{str(folder / 'zarr.json')!r} is not the metadata of a Zarr group: {error}") from error
+        raise NotAStoreError(f"{str(place / DOCUMENT)!r} is not the metadata of a Zarr group: {error}") from error
     try:
         published = document["attributes"]["commit"]["epochs"] >= 0
         arrays = document["consolidated_metadata"]["metadata"].items()
     except (TypeError, KeyError, AttributeError):
         published, arrays = False, ()
     if not published or not all(isinstance(array, dict) for _, array in arrays):
-        raise NotAStoreError(f"{str(folder)!r} is a Zarr group, but not one that ipstore published")
-    return dict(document)
+        raise NotAStoreError(f"{str(place)!r} is a Zarr group, but not one that ipstore published")
+    return dict(document), version
 
 
 class GrowingGroup:
@@ -82,31 +83,41 @@ class GrowingGroup:
 
     Attributes
     ----------
-    folder : Path
+    place : Place
     epochs : int
         Published length along ``epoch``.
     attrs : dict
         The group's attributes; those in force at the next `publish` become visible with it.
     """
 
-    def __init__(self, folder: Path, document: dict[str, Any], lease: Lease) -> None:
-        self.folder = folder
+    def __init__(self, place: Place, document: dict[str, Any], version: Version, lease: Lease) -> None:
+        self.place = place
         self._document = document
+        self._version = version
         self._lease = lease
         self._arrays: dict[str, zarr.Array[Any]] = {}
+        self._geometry: dict[str, Geometry] = {}
+        self._tails: dict[str, tuple[int, NDArray[Any]]] = {}  # what the last chunk of each small array holds
         self.attrs: dict[str, Any] = document["attributes"]
         self.epochs = int(self.attrs["commit"]["epochs"])
+        stored = place.zarr()
         for path, metadata in self._growing().items():
             roomy = deepcopy(metadata)
             roomy["shape"][0] = _UNBOUNDED
-            self._arrays[path] = _open_array(folder / path, roomy)
-        self._shards = ShardWriter()
-        self._compressors = {path: compressor(array.dtype) for path, array in self._arrays.items()}
+            array = self._arrays[path] = _open_array(StorePath(stored, path), roomy)
+            sharded = array.shards is not None
+            self._geometry[path] = Geometry(
+                (array.shards or array.chunks)[0],
+                array.chunks[0] if sharded else None,
+                array.fill_value,
+                compressor(array.dtype),
+            )
+        self._shards = ShardWriter(place)
 
     @classmethod
     def create(
         cls,
-        folder: Path,
+        place: Place,
         growing: Sequence[GrowingArray],
         static: Sequence[StaticArray],
         attrs: Mapping[str, Any],
@@ -116,12 +127,12 @@ class GrowingGroup:
     ) -> "GrowingGroup":
         """Create the group, published with no epoch, and take its lease.
 
-        It is built beside its place and moved there in one step, so that a half-made group is never seen.
+        Its document is put last, so a half-made group is never seen; what a creator that was killed has left is swept.
 
         Parameters
         ----------
-        folder : Path
-            Where it will stand; its parent exists.
+        place : Place
+            Where it will stand.
         growing, static : sequences of GrowingArray and StaticArray
         attrs : mapping
             JSON attributes of the group.
@@ -133,42 +144,55 @@ class GrowingGroup:
         Raises
         ------
         RunExistsError
-            If something stands there already.
+            If a group stands there already.
+        RunLockedError
+            If another process is creating it.
+        NotAStoreError
+            If something else is there; it stays.
         """
-        for left in folder.parent.glob(f".{folder.name}.*.*"):  # by a process that was killed amid this
-            if left.suffix in (_CREATING, _REMOVED) and not Lease.is_held(left):
-                shutil.rmtree(left)
-        building = folder.with_name(f".{folder.name}.{os.getpid()}{_CREATING}")
-        building.mkdir()
-        lease = Lease(building)
+        left = place.sizes()
+        if left and DOCUMENT not in left and _LEASE not in left:
+            raise NotAStoreError(
+                f"{str(place)!r} holds {len(left)} files of something else (such as {min(left)!r}); choose another "
+                "name, or move them away"
+            )
+        place.begin()
+        lease = place.lease()
         try:
-            with codec_pipeline():
-                consolidated = _create_nodes(building, growing, static, shard_epochs, group_attrs or {})
+            if place.exists(DOCUMENT):
+                raise RunExistsError(f"{str(place)!r} exists already")
+            place.delete(key for key in place.sizes() if key != _LEASE)
+            nodes = _nodes(growing, static, shard_epochs, group_attrs or {})
+            for key, content in nodes.items():
+                place.put(key, content, durable=False)
+            consolidated = {
+                key.removesuffix(f"/{DOCUMENT}"): json.loads(content)
+                for key, content in nodes.items()
+                if key.endswith(f"/{DOCUMENT}")
+            }
             document: dict[str, Any] = {
                 "zarr_format": 3,
                 "node_type": "group",
-                "attributes": {**attrs, "commit": _commit_record(0, 0)},
+                "attributes": {**attrs, "commit": _commit_record(0, 0) | _stored(nodes)},
                 "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": consolidated},
             }
-            replace_json(building / "zarr.json", document)
-            sync_filesystem(building)
-            if folder.exists():
-                raise RunExistsError(f"{str(folder)!r} exists already")
-            os.rename(building, folder)
-        except BaseException:
-            shutil.rmtree(building, ignore_errors=True)
+            version = place.publish(_encoded(document), None)
+        except RunExistsError:
             lease.release()
             raise
-        sync_directory(folder.parent)
-        return cls(folder, document, lease)
+        except BaseException:
+            place.remove()
+            lease.release()
+            raise
+        return cls(place, document, version, lease)
 
     @classmethod
-    def resume(cls, folder: Path) -> "GrowingGroup":
+    def resume(cls, place: Place) -> "GrowingGroup":
         """Open a published group to write on from its last commit, and sweep what lies beyond it.
 
         Parameters
         ----------
-        folder : Path
+        place : Place
 
         Raises
         ------
@@ -177,11 +201,14 @@ class GrowingGroup:
         StoreNotFoundError, NotAStoreError
             If there is no published group.
         """
-        read_document(folder)
-        lease = Lease(folder)
+        read_document(place)
+        lease = place.lease()
         try:
-            group = cls(folder, read_document(folder), lease)  # again: now nobody else changes it
-            group._sweep()
+            document, version = _read_version(place)  # again: now nobody else changes it
+            group = cls(place, document, version, lease)
+            if version is not None:
+                group._put_document()  # a writer that stalled until its lease ended finds that it was replaced
+            group.sweep()
         except BaseException:
             lease.release()
             raise
@@ -190,8 +217,8 @@ class GrowingGroup:
     def write(self, path: str, start: int, values: NDArray[Any], seeds: slice = slice(None)) -> None:
         """Begin to write epochs of one array beyond the published ones; they are not visible yet.
 
-        A chunk that holds published epochs is rewritten aside and moved into place, so that those epochs stay
-        readable whatever happens.
+        A chunk that holds published epochs is replaced in one step, so that those epochs stay readable whatever
+        happens.
 
         Parameters
         ----------
@@ -200,34 +227,34 @@ class GrowingGroup:
         start : int
             Index along ``epoch`` of the first value; at or after `epochs`.
         values : (epoch, ...) array
-            Within one shard: from `start` to at most the next multiple of the shard's epochs. Not to be changed
-            before `flush`.
+            Of an array with one seed per chunk: within one shard. Not to be changed before `flush`.
         seeds : slice
             Which seeds the values are of, for an array with one seed per chunk.
+
+        Raises
+        ------
+        RunLockedError
+            If the lease was lost.
         """
-        array, shard = self._arrays[path], self.shard_epochs(path)
-        first, aside = start // shard * shard, self.folder / _STAGING
-        begins_shard = start == first
-        if not begins_shard:
-            before = np.asarray(array[(slice(first, start), seeds)[: array.ndim]])
-            values = np.concatenate([before, values])
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir()
-        folder = self.folder / path if begins_shard else aside
-        if self.is_per_seed(path):
-            geometry = (shard, array.chunks[0], array.fill_value, self._compressors[path])
+        self._lease.check()
+        array, geometry = self._arrays[path], self._geometry[path]
+        while len(values):
+            number, inside = divmod(start, geometry.epochs)
+            part, values = np.split(values, [geometry.epochs - inside])
+            if inside:
+                part = np.concatenate([self._before(path, start - inside, start, seeds), part])
+            start = (number + 1) * geometry.epochs
+            if geometry.chunk is None:
+                self._tails[path] = number * geometry.epochs, part
+                key = ".".join(map(str, ["c", number, *[0] * (array.ndim - 1)]))
+                self._shards.write(f"{path}/{key}", part, geometry, over=bool(inside))
+                continue
             for place, seed in enumerate(range(*seeds.indices(array.shape[1]))):
-                key = ".".join(map(str, ["c", first // shard, seed, *[0] * (array.ndim - 2)]))
-                self._shards.write(folder / key, values[:, place], *geometry)
-        else:
-            target = array if begins_shard else _open_array(aside, array.metadata.to_dict())
-            target[(slice(first, first + len(values)), seeds)[: array.ndim]] = values
-        if not begins_shard:
-            self.flush()
-            _move_durably(aside, self.folder / path)
+                key = ".".join(map(str, ["c", number, seed, *[0] * (array.ndim - 2)]))
+                self._shards.write(f"{path}/{key}", part[:, place], geometry, over=bool(inside))
 
     def flush(self) -> None:
-        """Wait until what was written is with the file system; until then it must not change."""
+        """Wait until what was written is with the file system or the object store; until then it must not change."""
         self._shards.flush()
 
     def publish(self, epochs: int, commit: Mapping[str, Any] | None = None) -> None:
@@ -239,36 +266,85 @@ class GrowingGroup:
             New length along ``epoch``.
         commit : mapping, optional
             What else the commit record says.
+
+        Raises
+        ------
+        RunLockedError
+            If the lease was lost, or another writer has published.
         """
-        sequence = int(self.attrs["commit"]["sequence"]) + 1
         self.flush()
-        sync_filesystem(self.folder)
-        growing = self._growing()
+        self._lease.check()
         before = self.attrs["commit"]
-        self._set_commit({**_commit_record(sequence, epochs), **(commit or {})})
+        stored = {
+            name: before[name] + more
+            for name, more in (("files", self._shards.files), ("bytes", self._shards.stored_bytes))
+            if name in before
+        }
+        self._set_commit({**_commit_record(int(before["sequence"]) + 1, epochs), **stored, **(commit or {})})
         try:
-            replace_json(self.folder / "zarr.json", self._document)
+            self._put_document()
         except BaseException:
             self._set_commit(before)
             raise
+        self._shards.files = self._shards.stored_bytes = 0
         self.epochs = epochs
-        for path, metadata in growing.items():
+        for path, metadata in self._growing().items():
             # A mirror for readers that ignore consolidated metadata; it may lag, so it need not be durable.
-            replace_json(self.folder / path / "zarr.json", metadata, durable=False)
+            self.place.put(f"{path}/{DOCUMENT}", _encoded(metadata), durable=False)
 
     def shard_epochs(self, path: str) -> int:
         """Epochs per shard of an array, or per chunk where it is not sharded."""
-        array = self._arrays[path]
-        return int((array.shards or array.chunks)[0])
+        return self._geometry[path].epochs
 
     def is_per_seed(self, path: str) -> bool:
         """Whether each seed of an array lies in chunks of its own."""
-        return self._arrays[path].shards is not None
+        return self._geometry[path].chunk is not None
+
+    def move(self, place: Place) -> None:
+        """Put the group in the place of another, or where none is; nothing can be written to it any more."""
+        if place.exists(DOCUMENT):
+            remove_group(place)
+        self.place.move(place)
+        self.place = place
+
+    def sweep(self) -> list[str]:
+        """Delete what was left by writers that were killed: what no published epoch lies in, and temporary files.
+
+        Returns
+        -------
+        list of str
+            Keys that were deleted.
+        """
+        state = self.attrs["commit"].get("state")
+        doomed = [key for key in self.place.sizes() if self._is_left_over(key, state)]
+        self.place.delete(doomed)
+        return doomed
 
     def close(self) -> None:
         """Give the lease back."""
         self._shards.close()
         self._lease.release()
+
+    def _is_left_over(self, key: str, state: str | None) -> bool:
+        path, _, name = key.rpartition("/")
+        if name.startswith("."):
+            return name != _LEASE and not path.startswith("results")
+        if path == "state":
+            return key != state
+        if path not in self._geometry or not name.startswith("c."):
+            return False
+        return int(name.split(".")[1]) >= -(-self.epochs // self._geometry[path].epochs)
+
+    def _before(self, path: str, first: int, stop: int, seeds: slice) -> NDArray[Any]:
+        """Give what is stored of a chunk that is being filled up."""
+        known, tail = self._tails.get(path, (-1, None))
+        if tail is not None and known == first and len(tail) == stop - first:
+            return tail
+        array = self._arrays[path]
+        return np.asarray(array[(slice(first, stop), seeds)[: array.ndim]])
+
+    def _put_document(self) -> None:
+        self._version = self.place.publish(_encoded(self._document), self._version)
 
     def _set_commit(self, record: dict[str, Any]) -> None:
         self.attrs["commit"] = record
@@ -282,17 +358,8 @@ class GrowingGroup:
             if metadata["node_type"] == "array" and metadata["dimension_names"][:1] == ["epoch"]
         }
 
-    def _sweep(self) -> None:
-        """Remove chunks that no published epoch lies in, and what was being staged."""
-        shutil.rmtree(self.folder / _STAGING, ignore_errors=True)
-        for path in self._growing():
-            published = -(-self.epochs // self.shard_epochs(path))
-            for chunk in (self.folder / path).glob("c.*"):
-                if int(chunk.name.split(".")[1]) >= published:
-                    chunk.unlink()
 
-
-def remove_group(folder: Path) -> None:
+def remove_group(place: Place) -> None:
     """Remove a group that nobody writes: first out of sight, in one step.
 
     Raises
@@ -301,47 +368,46 @@ def remove_group(folder: Path) -> None:
     StoreNotFoundError, NotAStoreError
         If something else is there; it stays.
     """
-    read_document(folder)
-    lease = Lease(folder)
-    doomed = folder.with_name(f".{folder.name}.{os.getpid()}{_REMOVED}")
-    os.rename(folder, doomed)
-    shutil.rmtree(doomed)
-    lease.release()
+    read_document(place)
+    lease = place.lease()
+    try:
+        place.remove()
+    finally:
+        lease.release()
 
 
 def _commit_record(sequence: int, epochs: int) -> dict[str, Any]:
     return {"sequence": sequence, "epochs": epochs, "time": utc_now()}
 
 
-def _open_array(folder: Path, metadata: Mapping[str, Any]) -> "zarr.Array[Any]":
-    with codec_pipeline():
-        store_path = StorePath(LocalStore(folder))
-        return zarr.Array(zarr.AsyncArray(ArrayV3Metadata.from_dict(dict(metadata)), store_path))
+def _stored(nodes: Mapping[str, bytes]) -> dict[str, int]:
+    """Count what is stored, the document of the group itself left out."""
+    return {"files": len(nodes), "bytes": sum(map(len, nodes.values()))}
 
 
-def _move_durably(aside: Path, folder: Path) -> None:
-    """Move chunk files into place, each over the one it replaces, once they are on the disk."""
-    for chunk in aside.glob("c.*"):
-        with open(chunk, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(chunk, folder / chunk.name)
-    shutil.rmtree(aside)
+def _encoded(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, indent=1, allow_nan=False).encode()
 
 
-def _create_nodes(
-    folder: Path,
+def _open_array(where: StorePath, metadata: Mapping[str, Any]) -> "zarr.Array[Any]":
+    with codec_pipeline(where.store):
+        return zarr.Array(zarr.AsyncArray(ArrayV3Metadata.from_dict(dict(metadata)), where))
+
+
+def _nodes(
     growing: Sequence[GrowingArray],
     static: Sequence[StaticArray],
     shard_epochs: int,
     group_attrs: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
-    """Write the arrays and groups below `folder`; return their metadata by path."""
-    root = zarr.create_group(str(folder))
-    consolidated = {}
+) -> dict[str, bytes]:
+    """Make the arrays and sub-groups of a group; give all they consist of, by key."""
+    made: dict[str, Any] = {}
+    memory = MemoryStore(made)
+    root = zarr.create_group(memory)
     paths = [*(array.path for array in growing), *(array.path for array in static)]
-    for group in dict.fromkeys(path.rpartition("/")[0] for path in paths if "/" in path):
+    groups = dict.fromkeys(path.rpartition("/")[0] for path in paths if "/" in path)
+    for group in groups:
         root.create_group(group, attributes=dict(group_attrs.get(group, {})))
-        consolidated[group] = _read_json(folder / group / "zarr.json")
     for grown in growing:
         chunks = grown.chunks(shard_epochs)
         root.create_array(
@@ -371,12 +437,6 @@ def _create_nodes(
         array[...] = whole.values
     # zarr-python loses arrays of a group whose entries do not stand together.
     together = sorted(paths, key=lambda path: (path.count("/"), path.rpartition("/")[0]))
-    consolidated.update({path: _read_json(folder / path / "zarr.json") for path in together})
-    return consolidated
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    document = json.loads(path.read_bytes())
-    if not isinstance(document, dict):
-        raise CorruptionError(f"{str(path)!r} is not a JSON object")
-    return document
+    documents = [f"{path}/{DOCUMENT}" for path in (*groups, *together)]
+    chunks_of = [key for key in made if key not in documents and key != DOCUMENT]
+    return {key: made[key].to_bytes() for key in (*documents, *chunks_of)}

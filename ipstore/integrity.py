@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from ipstore.errors import CorruptionError
 from ipstore.format import check_version
 from ipstore.group import read_document
 from ipstore.pipeline import codec_pipeline
+from ipstore.places import Location, Place, locate
 from ipstore.state import read_state
 
 __all__ = ["Damage", "verify"]
@@ -50,7 +50,7 @@ class Damage:
         return name if group in ("activations", "weights") else None
 
 
-def verify(folder: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> list[Damage]:
+def verify(run: Location, progress: Callable[[int, int], None] = lambda done, total: None) -> list[Damage]:
     """Read every published byte of a run and of its results, and compare.
 
     Every chunk file must be there (a missing one would read as NaN), agree with its crc32c, and hold
@@ -58,8 +58,8 @@ def verify(folder: Path, progress: Callable[[int, int], None] = lambda done, tot
 
     Parameters
     ----------
-    folder : Path
-        The run.
+    run : path or URL
+        ``"<store>/<run>"``.
     progress : callable
         Called with the number of chunk files read, and of all.
 
@@ -72,24 +72,25 @@ def verify(folder: Path, progress: Callable[[int, int], None] = lambda done, tot
     ------
     StoreNotFoundError, NotAStoreError, FormatVersionError
     """
-    attrs = read_document(folder)["attributes"]
-    check_version(attrs, folder)
-    groups = [folder, *sorted(path.parent for path in folder.glob("results/[!.]*/zarr.json"))]
-    arrays = [(group, path, array) for group in groups for path, array in _arrays(group)]
-    files = [(group, path, array, index) for group, path, array in arrays for index in _grid(array)]
-    digests = _Digests(folder, attrs["layers"])
+    place = locate(run)
+    attrs = read_document(place)["attributes"]
+    check_version(attrs, place)
+    sizes = place.sizes()
+    groups = {"": place, **{f"results/{name}/": place / "results" / name for name in (place / "results").groups()}}
+    arrays = [(below, path, array) for below, group in groups.items() for path, array in _arrays(group)]
+    files = [(below, path, array, index) for below, path, array in arrays for index in _grid(array)]
+    digests = _Digests(place, attrs["layers"])
     damages = []
-    for done, (group, path, array, index) in enumerate(files, 1):
+    for done, (below, path, array, index) in enumerate(files, 1):
         region = _region(array, index)
-        shown = f"{group.relative_to(folder)}/{path}" if group != folder else path
-        file = group / path / ".".join(["c", *map(str, index)])
-        if not file.is_file() or not file.stat().st_size:  # Zarr would read either as fill values
+        if not sizes.get(f"{below}{path}/{'.'.join(['c', *map(str, index)])}"):  # Zarr would read fill values
             found = [(region, "the chunk file is missing or empty")]
         else:
-            found = list(_compare(array, region, digests.of(path) if group == folder else None))
-        damages += [Damage(folder.name, shown, *_labels(group, array, part), reason) for part, reason in found]
+            found = list(_compare(array, region, None if below else digests.of(path)))
+        labelled = [(*_labels(groups[below], array, part), reason) for part, reason in found]
+        damages += [Damage(place.name, below + path, *label) for label in labelled]
         progress(done, len(files))
-    return [*_joined(damages), *_check_state(folder, attrs)]
+    return [*_joined(damages), *_check_state(place, attrs)]
 
 
 def _joined(damages: Sequence[Damage]) -> list[Damage]:
@@ -101,9 +102,10 @@ def _joined(damages: Sequence[Damage]) -> list[Damage]:
     return [replace(key, epochs=joined) for key, joined in epochs.items()]
 
 
-def _arrays(group: Path) -> list[tuple[str, "zarr.Array[Any]"]]:
-    with codec_pipeline():
-        opened = zarr.open_group(group, mode="r", use_consolidated=True)
+def _arrays(group: Place) -> list[tuple[str, "zarr.Array[Any]"]]:
+    store = group.zarr()
+    with codec_pipeline(store):
+        opened = zarr.open_group(store, mode="r", use_consolidated=True)
         return [(path, node) for path, node in opened.members(max_depth=None) if isinstance(node, zarr.Array)]
 
 
@@ -145,11 +147,11 @@ def _compare(array: "zarr.Array[Any]", region: _Region, expected: NDArray[Any] |
 class _Digests:
     """The digests of each layer's activations, (epoch, seed); none where they cannot be read."""
 
-    def __init__(self, folder: Path, layers: list[str]) -> None:
+    def __init__(self, place: Place, layers: list[str]) -> None:
         self._layers = layers
         self._values: NDArray[Any] | None = None
         try:
-            self._values = np.asarray(dict(_arrays(folder))["digest/crc32c"])
+            self._values = np.asarray(dict(_arrays(place))["digest/crc32c"])
         except (RuntimeError, ValueError, OSError):
             return  # reported as damage of its own
 
@@ -160,7 +162,7 @@ class _Digests:
         return self._values[:, :, self._layers.index(layer)]
 
 
-def _labels(group: Path, array: "zarr.Array[Any]", region: _Region) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _labels(group: Place, array: "zarr.Array[Any]", region: _Region) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Epochs and seeds of a region, by their coordinates; by their places where a coordinate itself is damaged."""
     coordinates = dict(_arrays(group))
     labels: list[tuple[int, ...]] = []
@@ -177,12 +179,12 @@ def _labels(group: Path, array: "zarr.Array[Any]", region: _Region) -> tuple[tup
     return labels[0], labels[1]
 
 
-def _check_state(folder: Path, attrs: dict[str, Any]) -> list[Damage]:
+def _check_state(place: Place, attrs: dict[str, Any]) -> list[Damage]:
     commit = attrs["commit"]
     if "state" not in commit:
         return []
     try:
-        read_state(folder / commit["state"], commit["state_crc32c"])
+        read_state(place, commit["state"], commit["state_crc32c"])
     except CorruptionError as error:
-        return [Damage(folder.name, commit["state"], (), (), str(error))]
+        return [Damage(place.name, commit["state"], (), (), str(error))]
     return []

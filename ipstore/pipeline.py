@@ -1,6 +1,5 @@
 """How chunks are encoded, and the pipeline that decodes them."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -11,14 +10,16 @@ import numpy as np
 import zarr
 from numcodecs import Blosc
 from zarr.abc.codec import BytesBytesCodec
+from zarr.abc.store import ByteRequest, Store
 from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarr.registry import register_pipeline
 from zarr.storage import LocalStore, StorePath
 
-from ipstore.errors import CorruptionError
+from ipstore.errors import CorruptionError, UnreachableError
 
-__all__ = ["CheckedPipeline", "codec_pipeline", "codecs", "compressor", "explained", "require_files"]
+__all__ = ["CheckedPipeline", "codec_pipeline", "codecs", "compressor", "explained"]
 
 
 def compressor(dtype: np.dtype[Any]) -> Blosc | None:
@@ -37,13 +38,14 @@ def codecs(dtype: np.dtype[Any]) -> list[BytesBytesCodec]:
 
 
 @contextmanager
-def codec_pipeline() -> Iterator[None]:
-    """Arrays made or opened inside never read damage as values, and are fast where ``zarrs`` is installed.
+def codec_pipeline(store: Store) -> Iterator[None]:
+    """Arrays of `store` made or opened inside never read damage as values, and are fast where ``zarrs`` is installed.
 
     A chunk that is missing, which Zarr would read as its fill value, or does not agree with its checksum raises
     `CorruptionError`. The setting is undone at the end, so it does not reach the caller's other arrays.
     """
-    name = "zarrs_pipeline.CheckedZarrsPipeline" if find_spec("zarrs") else "pipeline.CheckedPipeline"
+    fast = isinstance(store, LocalStore) and find_spec("zarrs")
+    name = "zarrs_pipeline.CheckedZarrsPipeline" if fast else "pipeline.CheckedPipeline"
     import_module(f"ipstore.{name.partition('.')[0]}")
     with zarr.config.set({"array.write_empty_chunks": True, "codec_pipeline.path": f"ipstore.{name}"}):
         yield
@@ -55,42 +57,40 @@ class CheckedPipeline(BatchedCodecPipeline):
     async def read(self, batch_info: Iterable[Any], out: Any, drop_axes: tuple[int, ...] = ()) -> None:
         """Read a batch of chunks into `out`, all of them there."""
         batch = list(batch_info)
-        require_files(batch)
         with explained(batch):
-            await super().read(batch, out, drop_axes)
+            sure = [(_Present(source) if isinstance(source, StorePath) else source, *how) for source, *how in batch]
+            await super().read(sure, out, drop_axes)
 
 
-def require_files(batch: Sequence[Any]) -> None:
-    """Refuse a batch of chunks to be read if the file of one is missing or empty.
+class _Present:
+    """Where a chunk lies, which must be there."""
 
-    Raises
-    ------
-    CorruptionError
-    """
-    for file in _files(batch):
-        if not os.path.exists(file) or not os.path.getsize(file):
-            raise CorruptionError(f"{file!r} is missing or empty: `ipstore verify` names all that is damaged")
+    def __init__(self, source: StorePath) -> None:
+        self._source = source
+
+    async def get(self, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer:
+        found = await self._source.get(prototype, byte_range)
+        if found is None or not len(found):
+            raise CorruptionError(f"{self._source} is missing or empty: `ipstore verify` names all that is damaged")
+        return found
 
 
 @contextmanager
 def explained(batch: Sequence[Any]) -> Iterator[None]:
-    """Turn what decoding a batch of chunks raises into `CorruptionError`, naming the file if there is one alone."""
+    """Turn what decoding a batch of chunks raises into `CorruptionError`, naming the chunk if there is one alone."""
     try:
         yield
+    except (CorruptionError, UnreachableError):
+        raise
     except (RuntimeError, ValueError) as error:
-        files = _files(batch)
-        if not files:  # chunks inside a shard; the shard's own batch explains
+        places = [source for source, *_ in batch if isinstance(source, StorePath)]
+        if not places:  # chunks inside a shard; the shard's own batch explains
             raise
-        where = repr(files[0]) if len(files) == 1 else f"one of {len(files)} files beside {files[0]!r}"
+        where = f"{places[0]}" if len(places) == 1 else f"one of {len(places)} chunks beside {places[0]}"
         what = "its checksum does not match" if "checksum" in str(error) else str(error)
         raise CorruptionError(
             f"{where} is damaged ({what}): `ipstore verify` names the layer, epochs and seeds"
         ) from error
-
-
-def _files(batch: Sequence[Any]) -> list[str]:
-    places = [source for source, *_ in batch if isinstance(source, StorePath)]
-    return [os.path.join(place.store.root, place.path) for place in places if isinstance(place.store, LocalStore)]
 
 
 register_pipeline(CheckedPipeline)

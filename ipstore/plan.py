@@ -10,7 +10,7 @@ import numpy as np
 from ipstore.binning import Binning
 from ipstore.errors import ParameterError, SpaceError
 from ipstore.levels import EXPECTED_RATIO, LEVELS, Level, stored_dtype
-from ipstore.schema import GrowingArray, StaticArray, check_name, shard_epochs
+from ipstore.schema import EPOCHS, GrowingArray, StaticArray, check_name, shard_epochs
 
 __all__ = ["SPLITS", "RunPlan", "largest_level", "require_space"]
 
@@ -72,7 +72,7 @@ class RunPlan:
     def arrays(self) -> tuple[GrowingArray, ...]:
         """Every array that grows."""
         seeds, layers = len(self.seeds), len(self.layers)
-        made = [GrowingArray("epoch", (), (), "int64", attrs={"long_name": "completed epochs"})]
+        made = [EPOCHS]
         if self.level != "weights":
             attrs = {"binning": self.binning.to_attrs()} if self.level == "codes" and self.binning else {}
             made += [

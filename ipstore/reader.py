@@ -1,20 +1,21 @@
 """Reading: a store or a run as a lazy `xarray.DataTree`."""
 
-import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from ipstore.durable import Lease
-from ipstore.format import check_store, check_version, find_run, local_path, run_names
+from ipstore.format import check_store, check_version, find_run, split_run
 from ipstore.group import read_document
 from ipstore.pipeline import codec_pipeline
+from ipstore.places import Location, locate
 
-__all__ = ["RunInfo", "open", "open_published", "open_run", "run_info", "runs", "split_run"]
+__all__ = ["RunInfo", "open", "open_published", "open_run", "run_info", "runs"]
+
+_open_tree: Any = xr.open_datatree  # takes Zarr stores, though its types do not say so
 
 _TASK_BYTES = 2**26
 """Bytes of one Dask task, at most, where one chunk is smaller."""
@@ -23,13 +24,14 @@ _TASK_CELLS = 40
 """(epoch, seed) cells of one Dask task, at least, where the bytes allow: fewer cost more in scheduling than in work."""
 
 
-def open(store: str | os.PathLike[str], run: str | None = None) -> xr.DataTree:
+def open(store: Location, run: str | None = None) -> xr.DataTree:
     """Open a store, or one run of it, lazily.
 
     Parameters
     ----------
-    store : path
-        A store; ``"<store>/<run>"`` opens one run, as ``run=`` does.
+    store : path or URL
+        A store, such as ``"runs.zarr"`` or ``"s3://bucket/runs.zarr"``; ``"<store>/<run>"`` opens one run, as ``run=``
+        does. See `ipstore.places.locate`.
     run : str, optional
         Name of a run.
 
@@ -45,42 +47,44 @@ def open(store: str | os.PathLike[str], run: str | None = None) -> xr.DataTree:
     ------
     StoreNotFoundError, NotAStoreError, FormatVersionError, UnknownNameError
     """
-    path, run = split_run(store) if run is None else (local_path(store), run)
+    place, run = split_run(store) if run is None else (locate(store), run)
     if run is not None:
-        return open_run(find_run(path, run))
-    check_store(path)
-    return xr.DataTree(children={name: open_run(path / name) for name in run_names(path)}, name=path.name)
+        return open_run(find_run(place, run))
+    check_store(place)
+    return xr.DataTree(children={name: open_run(place / name) for name in place.groups()}, name=place.name)
 
 
-def open_run(folder: Path) -> xr.DataTree:
-    """Open the run in a folder, joined with its results.
+def open_run(run: Location) -> xr.DataTree:
+    """Open a run, joined with its results.
 
     Parameters
     ----------
-    folder : Path
+    run : path or URL
+        ``"<store>/<run>"``.
 
     Returns
     -------
     xarray.DataTree
     """
-    tree = open_published(folder)
+    place = locate(run)
+    tree = open_published(place)
     epochs = tree["epoch"].to_numpy()
     results = {}
-    for path in _published(folder / "results"):
-        result = open_published(path).to_dataset()
+    for name in (place / "results").groups():
+        result = open_published(place / "results" / name).to_dataset()
         stands_there = np.array_equal(result["epoch"], epochs)
-        results[path.name] = xr.DataTree(result if stands_there else result.reindex(epoch=epochs))
+        results[name] = xr.DataTree(result if stands_there else result.reindex(epoch=epochs))
     if results:
         tree["results"] = xr.DataTree(children=results)
     return tree
 
 
-def open_published(folder: Path) -> xr.DataTree:
+def open_published(group: Location) -> xr.DataTree:
     """Open one published group, a run without its results or a result, lazily.
 
     Parameters
     ----------
-    folder : Path
+    group : path or URL
 
     Returns
     -------
@@ -90,18 +94,16 @@ def open_published(folder: Path) -> xr.DataTree:
     ------
     StoreNotFoundError, NotAStoreError, FormatVersionError
     """
-    check_version(read_document(folder)["attributes"], folder)
-    with codec_pipeline():
-        tree = xr.open_datatree(folder, engine="zarr", chunks=None, consolidated=True, cache=False)
+    place = locate(group)
+    check_version(read_document(place)["attributes"], place)
+    store = place.zarr()
+    with codec_pipeline(store):
+        tree: xr.DataTree = _open_tree(store, engine="zarr", chunks=None, consolidated=True, cache=False)
     chunked: xr.DataTree = tree.map_over_datasets(
         lambda node: node.assign({name: array.chunk(_task_chunks(array)) for name, array in node.data_vars.items()})
     )
-    chunked.name = folder.name
+    chunked.name = place.name
     return chunked
-
-
-def _published(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in folder.glob("[!.]*/zarr.json"))
 
 
 def _task_chunks(array: xr.DataArray) -> dict[str, int]:
@@ -133,9 +135,9 @@ class RunInfo:
     results : tuple of str
         Names of its results.
     stored_bytes : int
-        Size on the disk.
+        Bytes of its files, results included.
     files : int
-        Number of files.
+        Their number, but for the documents that publish the run and its results.
     """
 
     name: str
@@ -146,46 +148,44 @@ class RunInfo:
     files: int
 
 
-def run_info(folder: Path) -> RunInfo:
-    """Describe the run in a folder.
+def run_info(run: Location) -> RunInfo:
+    """Describe a run.
+
+    Parameters
+    ----------
+    run : path or URL
+        ``"<store>/<run>"``.
 
     Raises
     ------
     StoreNotFoundError, NotAStoreError, FormatVersionError
     """
-    attrs = read_document(folder)["attributes"]
-    check_version(attrs, folder)
+    place = locate(run)
+    attrs = read_document(place)["attributes"]
+    check_version(attrs, place)
     status = attrs["status"]
-    if Lease.is_held(folder):
+    if place.is_leased():
         status = "live"
     elif status == "running":
         status = "stopped"
-    sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
-    results = tuple(path.name for path in _published(folder / "results"))
-    return RunInfo(folder.name, status, attrs, results, sum(sizes), len(sizes))
+    results = (place / "results").groups()
+    commits = [attrs["commit"], *(read_document(place / "results" / name)["attributes"]["commit"] for name in results)]
+    if all("bytes" in commit for commit in commits):
+        stored, files = (sum(commit[name] for commit in commits) for name in ("bytes", "files"))
+    else:  # written by ipstore 0.1, which did not count
+        sizes = place.sizes().values()
+        stored, files = sum(sizes), len(sizes)
+    return RunInfo(place.name, status, attrs, tuple(results), stored, files)
 
 
-def runs(store: str | os.PathLike[str]) -> list[RunInfo]:
+def runs(store: Location) -> list[RunInfo]:
     """Describe every run of a store.
 
     Raises
     ------
     StoreNotFoundError, NotAStoreError, FormatVersionError
     """
-    path = local_path(store)
-    check_store(path)
-    return [run_info(path / name) for name in run_names(path)]
-
-
-def split_run(store: str | os.PathLike[str]) -> tuple[Path, str | None]:
-    """Take ``STORE`` or ``STORE/RUN`` apart.
-
-    Returns
-    -------
-    (Path, str or None)
-        The store, and the run where the path names one.
-    """
-    path = local_path(store)
-    if path.name and (path.parent / "zarr.json").is_file() and not (path.parent.parent / "zarr.json").is_file():
-        return path.parent, path.name
-    return path, None
+    place = locate(store)
+    check_store(place)
+    with ThreadPoolExecutor(place.writers) as pool:
+        return list(pool.map(lambda name: run_info(place / name), place.groups()))

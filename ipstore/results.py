@@ -1,10 +1,6 @@
 """What an analysis wrote: a published group of its own below the run, growing with the run's epochs."""
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +9,9 @@ import xarray as xr
 from ipstore.errors import ParameterError, RunExistsError
 from ipstore.format import FORMAT, FORMAT_VERSION, check_version
 from ipstore.group import GrowingGroup, read_document, remove_group, utc_now
+from ipstore.places import DOCUMENT, Place
 from ipstore.reader import open_published
-from ipstore.schema import GrowingArray, StaticArray, check_name
+from ipstore.schema import EPOCHS, GrowingArray, StaticArray, check_name
 
 __all__ = ["ResultWriter", "open_result"]
 
@@ -26,8 +23,7 @@ class ResultWriter:
 
     Parameters
     ----------
-    run : Path
-        Folder of the run.
+    run : Place
     name : str
         Name of the result.
     quantities : mapping of str to mapping
@@ -53,7 +49,7 @@ class ResultWriter:
 
     def __init__(
         self,
-        run: Path,
+        run: Place,
         name: str,
         quantities: Mapping[str, Mapping[str, Any]],
         seeds: Sequence[int],
@@ -64,15 +60,14 @@ class ResultWriter:
         static: Mapping[str, xr.DataArray],
         anew: bool = False,
     ) -> None:
-        folder = self._place = run / "results" / check_name("result", name)
-        folder.parent.mkdir(exist_ok=True)
+        place = self._place = run / "results" / check_name("result", name)
         if anew:
-            folder = folder.with_name(f".{name}.anew")
-            if folder.exists():
-                remove_group(folder)
-        if not folder.exists():
+            place = run / "results" / f".{name}.anew"
+            if place.exists(DOCUMENT):
+                remove_group(place)
+        if not place.exists(DOCUMENT):
             shape = (len(seeds), len(layers))
-            growing = [GrowingArray("epoch", (), (), "int64", attrs={"long_name": "completed epochs"})]
+            growing = [EPOCHS]
             growing += [
                 GrowingArray(quantity, ("seed", "layer"), shape, "float64", attrs=attrs)
                 for quantity, attrs in quantities.items()
@@ -84,12 +79,12 @@ class ResultWriter:
             ]
             attrs = {"format": FORMAT, "format_version": FORMAT_VERSION, "created_at": utc_now(), **provenance}
             try:
-                self._group = GrowingGroup.create(folder, growing, standing, attrs, shard_epochs=_CHUNK_EPOCHS)
+                self._group = GrowingGroup.create(place, growing, standing, attrs, shard_epochs=_CHUNK_EPOCHS)
             except RunExistsError:  # another process was quicker; if it is still at it, the lease says so
-                self._group = GrowingGroup.resume(folder)
+                self._group = GrowingGroup.resume(place)
         else:
-            _check_same(folder, provenance, identity)
-            self._group = GrowingGroup.resume(folder)
+            _check_same(place, provenance, identity)
+            self._group = GrowingGroup.resume(place)
 
     @property
     def epochs(self) -> int:
@@ -105,35 +100,29 @@ class ResultWriter:
             In memory, following those stored. What has no epoch is left out.
         """
         start, stop = self.epochs, self.epochs + values.sizes["epoch"]
-        inner = range(start - start % _CHUNK_EPOCHS + _CHUNK_EPOCHS, stop, _CHUNK_EPOCHS)
-        for first, last in pairwise([start, *inner, stop]):
-            piece = values.isel(epoch=slice(first - start, last - start))
-            for name, array in {"epoch": piece["epoch"], **piece.data_vars}.items():
-                if "epoch" in array.dims:
-                    self._group.write(str(name), first, array.to_numpy())
+        for name, array in {"epoch": values["epoch"], **values.data_vars}.items():
+            if "epoch" in array.dims:
+                self._group.write(str(name), start, array.to_numpy())
         self._group.publish(stop)
 
     def finish(self) -> None:
         """Put a result that was begun aside in its place."""
-        if self._group.folder != self._place:
-            if self._place.exists():
-                remove_group(self._place)
-            os.rename(self._group.folder, self._place)
+        if self._group.place != self._place:
+            self._group.move(self._place)
 
     def close(self) -> None:
         """Let others write the result; one of which nothing is stored yet is taken away."""
-        if not self._group.epochs and self._group.folder.exists():
-            shutil.rmtree(self._group.folder)
+        if not self._group.epochs and self._group.place.exists(DOCUMENT):
+            self._group.place.remove()
         self._group.close()
 
 
-def open_result(run: Path, name: str) -> xr.Dataset:
+def open_result(run: Place, name: str) -> xr.Dataset:
     """Open a result of a run, lazily.
 
     Parameters
     ----------
-    run : Path
-        Folder of the run.
+    run : Place
     name : str
 
     Returns
@@ -148,12 +137,12 @@ def open_result(run: Path, name: str) -> xr.Dataset:
     return open_published(run / "results" / check_name("result", name)).to_dataset()
 
 
-def _check_same(folder: Path, provenance: Mapping[str, Any], identity: Sequence[str]) -> None:
-    attrs = read_document(folder)["attributes"]
-    check_version(attrs, folder)
+def _check_same(place: Place, provenance: Mapping[str, Any], identity: Sequence[str]) -> None:
+    attrs = read_document(place)["attributes"]
+    check_version(attrs, place)
     different = {key: attrs.get(key) for key in identity if attrs.get(key) != provenance.get(key)}
     if different:
         raise ParameterError(
-            f"result {folder.name!r} is of something else ({different}, not "
+            f"result {place.name!r} is of something else ({different}, not "
             f"{ {key: provenance.get(key) for key in different} }): give another name, or have it done again"
         )

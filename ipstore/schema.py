@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ipstore.errors import ParameterError
 
-__all__ = ["GrowingArray", "StaticArray", "check_name", "shard_epochs"]
+__all__ = ["EPOCHS", "GrowingArray", "StaticArray", "check_name", "shard_epochs"]
 
 _CHUNK_BYTES_PER_VALUE = 16  # inner chunks are 4 epochs of float32, 8 of float16, 16 of codes, which repeat the most
 _MIN_SHARD_EPOCHS, _MAX_SHARD_EPOCHS = 4, 64
@@ -72,6 +72,8 @@ class GrowingArray:
         Store each seed in chunks of its own, in shards along ``epoch``. The first of `dims` is then ``seed``.
     attrs : mapping
         JSON attributes.
+    chunk_epochs : int, optional
+        Epochs in a chunk, if not those of a shard.
     """
 
     path: str
@@ -80,6 +82,7 @@ class GrowingArray:
     dtype: str
     per_seed: bool = False
     attrs: Mapping[str, Any] = field(default_factory=dict)
+    chunk_epochs: int | None = None
 
     @property
     def fill_value(self) -> float | int:
@@ -95,7 +98,7 @@ class GrowingArray:
     def chunks(self, shard: int) -> tuple[int, ...]:
         """Shape of the smallest piece that can be read, for a shard of that many epochs."""
         if not self.per_seed:
-            return (shard, *self.shape)
+            return (self.chunk_epochs or shard, *self.shape)
         epochs = gcd(_chunk_epochs(self.dtype), shard)
         chunk = (epochs, 1, *self.shape[1:])
         if prod(chunk) * np.dtype(self.dtype).itemsize > _MAX_CHUNK_BYTES:
@@ -105,6 +108,10 @@ class GrowingArray:
                 f"{_MAX_CHUNK_BYTES / epochs / 1e6:,.0f} MB fit. Capture fewer samples or a smaller level"
             )
         return chunk
+
+
+EPOCHS = GrowingArray("epoch", (), (), "int64", attrs={"long_name": "completed epochs"}, chunk_epochs=2**14)
+"""Completed epochs at each entry. Whoever opens a group reads all of them, so they lie in few chunks."""
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,16 @@
-"""Shard files, made in memory of their own and written past the page cache.
+"""Chunks and shards, put together in memory of their own and stored from there.
 
 A shard holds one seed's chunks of a few epochs each. What streaming costs is the processor as much as the disk:
 Zarr's writers gather each chunk, encode it and gather it again in fresh memory, and the page cache takes fresh memory
 for every byte once more. Here a shard is put together in memory that is used again and again, and goes to the disk
-from there (``O_DIRECT``); it must be durable soon anyway, and nobody is waiting to read it.
+from there, past the cache; it must be durable soon anyway, and nobody is waiting to read it.
 """
 
-import fcntl
 import mmap
-import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import google_crc32c
@@ -20,63 +18,90 @@ import numpy as np
 from numcodecs import Blosc
 from numpy.typing import NDArray
 
-__all__ = ["ShardWriter"]
+from ipstore.places import Place
+
+__all__ = ["Geometry", "ShardWriter"]
 
 _ABSENT = 2**64 - 1
 _CRC_BYTES = 4
-_DIRECT = getattr(os, "O_DIRECT", 0)
-_THREADS = 2  # one puts a shard together while the other waits for the disk
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How the epochs of an array lie in its objects.
+
+    Parameters
+    ----------
+    epochs : int
+        In an object.
+    chunk : int or None
+        In each of the chunks that an object, a shard, is made of; None if the object is one chunk.
+    fill : number
+        What fills a last chunk that is not full.
+    compressor : numcodecs.Blosc or None
+        None stores values as they are.
+    """
+
+    epochs: int
+    chunk: int | None
+    fill: float | int
+    compressor: Blosc | None
 
 
 class ShardWriter:
-    """Writes shards in threads of its own, some at a time."""
+    """Writes the objects of growing arrays, in threads of its own.
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="ipstore-shards")
+    Parameters
+    ----------
+    place : Place
+        Of the group.
+
+    Attributes
+    ----------
+    files, stored_bytes : int
+        Objects and bytes that were written.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._pool = ThreadPoolExecutor(place.writers, thread_name_prefix="ipstore-shards")
         self._benches = threading.local()
-        self._pending: list[Future[None]] = []
+        self._pending: list[Future[int]] = []
+        self.files = self.stored_bytes = 0
 
-    def write(
-        self,
-        path: Path,
-        values: NDArray[Any],
-        epochs: int,
-        chunk: int,
-        fill: float | int,
-        compressor: Blosc | None,
-    ) -> None:
-        """Begin to write a Zarr shard whose chunks lie along the first axis, with the index at the end.
+    def write(self, key: str, values: NDArray[Any], geometry: Geometry, *, over: bool) -> None:
+        """Begin to write an object.
 
         Parameters
         ----------
-        path : Path
+        key : str
+            In the group.
         values : (epoch, ...) array
-            At most a shard of epochs; not to be touched before `flush`.
-        epochs, chunk : int
-            Epochs in a shard and in a chunk.
-        fill : number
-            Fills a last chunk that is not full.
-        compressor : numcodecs.Blosc or None
-            None stores chunks as they are.
+            At most an object's epochs; not to be touched before `flush`.
+        geometry : Geometry
+        over : bool
+            Whether there is one already, which must stay whole till it is replaced.
         """
-        self._pending.append(self._pool.submit(self._work, path, values, epochs, chunk, fill, compressor))
+        self._pending.append(self._pool.submit(self._work, key, values, geometry, over))
+        self.files += not over
 
     def flush(self) -> None:
         """Wait until all that was begun is written; raise the first error met."""
         pending, self._pending = self._pending, []
         wait(pending)
-        for done in pending:
-            done.result()
+        self.stored_bytes += sum(done.result() for done in pending)
 
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown()
 
-    def _work(self, path: Path, *shard: Any) -> None:
+    def _work(self, key: str, values: NDArray[Any], geometry: Geometry, over: bool) -> int:
         if not hasattr(self._benches, "own"):
             self._benches.own = _Bench()
-        self._benches.own.put_together(*shard)
-        self._benches.own.write(path)
+        content = self._benches.own.put_together(values, geometry)
+        before = (self._place.size(key) or 0) if over else 0
+        self._place.put_chunk(key, content, over=over)
+        return len(content) - before
 
 
 class _Bench:
@@ -86,22 +111,16 @@ class _Bench:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
         self._used = 0
 
-    def put_together(
-        self, values: NDArray[Any], epochs: int, chunk: int, fill: float | int, compressor: Blosc | None
-    ) -> None:
+    def put_together(self, values: NDArray[Any], geometry: Geometry) -> memoryview:
+        """Encode values as Zarr does; what is returned is overwritten by the next."""
         self._used = 0
-        little = values.dtype.newbyteorder("<")
-        whole = (chunk, *values.shape[1:])
-        index = np.full((epochs // chunk, 2), _ABSENT, "<u8")
-        for place, start in enumerate(range(0, len(values), chunk)):
-            begin, part = self._used, values[start : start + chunk]
-            room = self._room(prod(whole) * little.itemsize) if compressor is None else np.empty(whole, little)
-            room = room.view(little).reshape(whole)
-            room[: len(part)] = part
-            room[len(part) :] = fill
-            if compressor is not None:
-                self._append(np.frombuffer(compressor.encode(room), np.uint8))
-            self._seal(begin)
+        if geometry.chunk is None:
+            self._append_chunk(values, geometry.epochs, geometry)
+            return memoryview(self._memory)[: self._used]
+        index = np.full((geometry.epochs // geometry.chunk, 2), _ABSENT, "<u8")
+        for place, start in enumerate(range(0, len(values), geometry.chunk)):
+            begin = self._used
+            self._append_chunk(values[start : start + geometry.chunk], geometry.chunk, geometry)
             index[place] = begin, self._used - begin
         # Direct writes take whole pages, and cutting a file to size afterwards waits for the disk: so what fills up the
         # last page goes before the index, where no reader looks.
@@ -109,17 +128,19 @@ class _Bench:
         begin = self._used
         self._append(index.reshape(-1).view(np.uint8))
         self._seal(begin)
+        return memoryview(self._memory)[: self._used]
 
-    def write(self, path: Path) -> None:
-        descriptor = _create(path)
-        try:
-            rest = memoryview(self._memory)[: self._used]
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-                if rest:  # the disk is nearly full, and what is left may begin amid a page
-                    fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) & ~_DIRECT)
-        finally:
-            os.close(descriptor)
+    def _append_chunk(self, values: NDArray[Any], epochs: int, geometry: Geometry) -> None:
+        begin = self._used
+        little, whole = values.dtype.newbyteorder("<"), (epochs, *values.shape[1:])
+        raw = geometry.compressor is None
+        room = self._room(prod(whole) * little.itemsize) if raw else np.empty(whole, little)
+        room = room.view(little).reshape(whole)
+        room[: len(values)] = values
+        room[len(values) :] = geometry.fill
+        if geometry.compressor is not None:
+            self._append(np.frombuffer(geometry.compressor.encode(room), np.uint8))
+        self._seal(begin)
 
     def _room(self, size: int) -> NDArray[np.uint8]:
         """Extend what is in use by `size` bytes; the memory grows where it must, and is kept."""
@@ -137,12 +158,3 @@ class _Bench:
         """Follow what was added since `begin` by its checksum."""
         crc = google_crc32c.value(np.frombuffer(self._memory, np.uint8, self._used - begin, begin))
         self._append(np.frombuffer(int(crc).to_bytes(_CRC_BYTES, "little"), np.uint8))
-
-
-def _create(path: Path) -> int:
-    """Open a file to write past the page cache, or through it on file systems that know no other way."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    try:
-        return os.open(path, flags | _DIRECT, 0o666)
-    except OSError:
-        return os.open(path, flags, 0o666)

@@ -1,10 +1,8 @@
 """Writing a run: blocks in, commits out; and the thread that does it beside the training."""
 
 import queue
-import shutil
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +12,7 @@ from ipstore.block import Block
 from ipstore.errors import IpstoreError, RunExistsError, StoreWriteError
 from ipstore.format import FORMAT, FORMAT_VERSION, check_store, check_version, make_store
 from ipstore.group import GrowingGroup, read_document, remove_group, utc_now
+from ipstore.places import DOCUMENT, Location, Place, locate
 from ipstore.plan import RunPlan, require_space
 from ipstore.schema import check_name
 from ipstore.state import read_state, write_state
@@ -30,7 +29,7 @@ class RunWriter:
 
     Attributes
     ----------
-    path : Path
+    place : Place
         The run's group.
     attrs : dict
         The run's attributes.
@@ -38,19 +37,19 @@ class RunWriter:
 
     def __init__(self, group: GrowingGroup) -> None:
         self._group = group
-        self.path = group.folder
+        self.place: Place = group.place
         self.attrs = group.attrs
         self._seeds: list[int] = group.attrs["seeds"]
         self._progress = np.full(len(self._seeds), group.epochs)
         self._windows: dict[int, _Window] = {}
 
     @classmethod
-    def create(cls, store: str | Path, run: str, plan: RunPlan, epochs: int, *, overwrite: bool = False) -> "RunWriter":
+    def create(cls, store: Location, run: str, plan: RunPlan, epochs: int, *, overwrite: bool = False) -> "RunWriter":
         """Create a run, and the store where there is none yet.
 
         Parameters
         ----------
-        store : str or Path
+        store : path or URL
         run : str
         plan : RunPlan
         epochs : int
@@ -62,17 +61,20 @@ class RunWriter:
         ------
         RunExistsError, RunLockedError, SpaceError, NotAStoreError, FormatVersionError, StoreWriteError
         """
-        folder = Path(store) / check_name("run", run)
+        place = locate(store) / check_name("run", run)
         try:
-            make_store(Path(store))
-            if folder.exists() and not overwrite:
+            make_store(place.parent)
+            exists = place.exists(DOCUMENT)
+            if exists and not overwrite:
                 raise RunExistsError(
                     f"run {run!r} exists already in {str(store)!r}: continue it with --resume, replace it with "
                     "--overwrite, or choose another name"
                 )
-            require_space(plan, epochs, shutil.disk_usage(store).free + _disk_use(folder))
-            if folder.exists():
-                remove_group(folder)
+            free = place.parent.free_bytes()
+            if free is not None:
+                require_space(plan, epochs, free + sum(place.sizes().values()))
+            if exists:
+                remove_group(place)
             attrs = {
                 "format": FORMAT,
                 "format_version": FORMAT_VERSION,
@@ -86,7 +88,7 @@ class RunWriter:
                 **plan.attrs,
             }
             group = GrowingGroup.create(
-                folder,
+                place,
                 plan.arrays,
                 [*plan.coordinates, *plan.probe],
                 attrs,
@@ -100,18 +102,18 @@ class RunWriter:
         return cls(group)
 
     @classmethod
-    def resume(cls, store: str | Path, run: str) -> "RunWriter":
+    def resume(cls, store: Location, run: str) -> "RunWriter":
         """Open a run to continue it from its last commit.
 
         Raises
         ------
         StoreNotFoundError, RunLockedError, FormatVersionError, NotAStoreError, StoreWriteError
         """
-        check_store(Path(store))
-        folder = Path(store) / check_name("run", run)
+        check_store(locate(store))
+        place = locate(store) / check_name("run", run)
         try:
-            check_version(read_document(folder)["attributes"], folder)
-            return cls(GrowingGroup.resume(folder))
+            check_version(read_document(place)["attributes"], place)
+            return cls(GrowingGroup.resume(place))
         except PermissionError as error:
             raise StoreWriteError(f"cannot continue run {run!r} in {str(store)!r}: {error}") from error
 
@@ -129,7 +131,7 @@ class RunWriter:
     @property
     def shard_epochs(self) -> int:
         """Epochs per shard: what a whole block holds."""
-        return self._group.shard_epochs("epoch")
+        return self._group.shard_epochs("digest/crc32c")
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Give the resume state at the last commit, each array (seed, ...); empty before the first.
@@ -141,7 +143,7 @@ class RunWriter:
         commit = self.attrs["commit"]
         if "state" not in commit:
             return {}
-        return read_state(self.path / commit["state"], commit["state_crc32c"])
+        return read_state(self.place, commit["state"], commit["state_crc32c"])
 
     def write(self, block: Block) -> bool:
         """Write a block, then commit if it completes a shard of epochs for all seeds.
@@ -229,12 +231,11 @@ class RunWriter:
         before = self.attrs["commit"].get("state")
         record: dict[str, Any] = {"last_epoch": window.epochs[-1]}
         if window.state:
-            (self.path / "state").mkdir(exist_ok=True)
-            name = f"state/{sequence}.safetensors"
-            record |= {"state": name, "state_crc32c": write_state(self.path / name, window.state)}
+            key = f"state/{sequence}.safetensors"
+            record |= {"state": key, "state_crc32c": write_state(self.place, key, window.state)}
         self._group.publish(window.start + len(window.epochs), record)
         if before and before != record.get("state"):
-            (self.path / before).unlink(missing_ok=True)
+            self.place.delete([before])
 
     def _standing_record(self) -> dict[str, Any]:
         commit = self.attrs["commit"]
@@ -252,7 +253,7 @@ class RunWriter:
     def _failure(self, error: Exception) -> StoreWriteError:
         stands = f"it stands as committed, to epoch {self.last_epoch}" if self.epochs else "nothing was committed yet"
         return StoreWriteError(
-            f"writing run {self.path.name!r} failed: {error}; {stands}. Mend the cause, then continue it with --resume"
+            f"writing run {self.place.name!r} failed: {error}; {stands}. Mend the cause, then continue it with --resume"
         )
 
 
@@ -326,7 +327,3 @@ class BackgroundWriter:
                     self._on_commit()
             except BaseException as error:
                 self._error = error  # raised in the training loop, by `check`
-
-
-def _disk_use(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

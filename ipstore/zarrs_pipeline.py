@@ -6,15 +6,18 @@ And it never writes a chunk of nothing but the fill value, whatever ``array.writ
 chunk that was lost could not be told from one that was never there.
 """
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from zarr.abc.codec import CodecPipeline
 from zarr.registry import register_pipeline
+from zarr.storage import LocalStore, StorePath
 from zarrs import ZarrsCodecPipeline
 
-from ipstore.pipeline import explained, require_files
+from ipstore.errors import CorruptionError
+from ipstore.pipeline import explained
 
 __all__ = ["CheckedZarrsPipeline"]
 
@@ -25,7 +28,7 @@ class CheckedZarrsPipeline(ZarrsCodecPipeline):
     async def read(self, batch_info: Iterable[Any], out: Any, drop_axes: tuple[int, ...] = ()) -> None:
         """Read a batch of chunks into `out`, all of them there and every byte checked."""
         batch = list(batch_info)
-        require_files(batch)
+        _require_files(batch)
         whole = [chunk for chunk in batch if _is_whole(chunk)]
         with explained(batch):
             if whole:
@@ -49,6 +52,15 @@ class CheckedZarrsPipeline(ZarrsCodecPipeline):
     def _checked(self) -> CodecPipeline:
         assert self.python_impl is not None  # unless codec_pipeline.strict is set, which forbids it
         return self.python_impl
+
+
+def _require_files(batch: Sequence[Any]) -> None:
+    """Refuse a batch of chunks to be read if the file of one is missing or empty, which zarrs takes for fill values."""
+    for place in [source for source, *_ in batch if isinstance(source, StorePath)]:
+        assert isinstance(place.store, LocalStore)  # this pipeline is chosen for no other
+        file = os.path.join(place.store.root, place.path)
+        if not os.path.exists(file) or not os.path.getsize(file):
+            raise CorruptionError(f"{file!r} is missing or empty: `ipstore verify` names all that is damaged")
 
 
 def _is_whole(chunk: Any) -> bool:

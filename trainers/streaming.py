@@ -17,8 +17,8 @@ import xarray as xr
 from ipstore.binning import Binning
 from ipstore.block import Block, block_bytes
 from ipstore.errors import ParameterError, ResumeError, StoreWriteError
-from ipstore.format import local_path
 from ipstore.levels import Level, check_level
+from ipstore.places import Location
 from ipstore.plan import RunPlan
 from ipstore.reader import open_published, open_run
 from ipstore.schema import StaticArray
@@ -126,7 +126,7 @@ def plan_run(
 
 def capture(
     task: Task,
-    store: str | os.PathLike[str],
+    store: Location,
     run: str,
     config: TrainConfig | None = None,
     *,
@@ -147,8 +147,8 @@ def capture(
     ----------
     task : Task
         As `ipstore.trainers.tasks.load` gives it.
-    store : path
-        Made if there is none.
+    store : path or URL
+        Made if there is none; see `ipstore.places.locate`.
     run : str
         Name of the run.
     config : TrainConfig, optional
@@ -201,12 +201,12 @@ def capture(
     )
     count = _processes(processes, len(seeds), device)
     epochs = captured_epochs(config.epochs, every, log_spaced)
-    writer = RunWriter.create(local_path(store), run, plan, len(epochs), overwrite=overwrite)
+    writer = RunWriter.create(store, run, plan, len(epochs), overwrite=overwrite)
     return _drive(writer, _job(task, config, plan, epochs, 0, {}, device), count, on_progress)
 
 
 def resume(
-    store: str | os.PathLike[str],
+    store: Location,
     run: str,
     *,
     epochs: int | None = None,
@@ -220,7 +220,7 @@ def resume(
 
     Parameters
     ----------
-    store : path
+    store : path or URL
     run : str
     epochs : int, optional
         Epochs to train in all; by default what the run was to reach. More extends a finished run.
@@ -240,7 +240,7 @@ def resume(
     StoreWriteError, WorkerError, KeyboardInterrupt
         See `capture`.
     """
-    writer = RunWriter.resume(local_path(store), run)
+    writer = RunWriter.resume(store, run)
     try:
         job = _stored_job(writer, epochs, device)
         count = _processes(processes, len(job.seeds), device)
@@ -253,7 +253,7 @@ def resume(
 def _stored_job(writer: RunWriter, epochs: int | None, device: str) -> Job:
     """Make the job that continues a stored run."""
     attrs = writer.attrs
-    stored = open_published(writer.path)
+    stored = open_published(writer.place)
     settings = dict(attrs["config"])
     schedule = {name: settings.pop(name) for name in ("every", "log_spaced")}
     if epochs is not None:
@@ -262,7 +262,7 @@ def _stored_job(writer: RunWriter, epochs: int | None, device: str) -> Job:
     before = [int(epoch) for epoch in stored["epoch"]] if writer.epochs else []
     if before and config.epochs < before[-1]:
         raise ResumeError(
-            f"run {writer.path.name!r} is stored to epoch {before[-1]}, so it cannot end at {config.epochs}: ask for "
+            f"run {writer.place.name!r} is stored to epoch {before[-1]}, so it cannot end at {config.epochs}: ask for "
             f"{before[-1]} epochs or more"
         )
     attrs["config"] = {**config.to_dict(), **schedule}
@@ -363,12 +363,12 @@ def _drive(writer: RunWriter, job: Job, processes: int, on_progress: Callable[[P
     if diverged := writer.attrs["diverged"]:
         named = ", ".join(f"{seed} (from epoch {epoch})" for seed, epoch in diverged.items())
         warnings.warn(
-            f"run {writer.path.name!r}: the loss of {len(diverged)} of {len(job.seeds)} seeds is not finite: "
+            f"run {writer.place.name!r}: the loss of {len(diverged)} of {len(job.seeds)} seeds is not finite: "
             f"{named}. They are kept, and marked in the attribute 'diverged'",
             DivergedWarning,
             stacklevel=3,
         )
-    return open_run(writer.path)
+    return open_run(writer.place)
 
 
 def _own_blocks(job: Job, interrupts: Interrupts, tell: Callable[[int], None]) -> Iterator[Block]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-from ipstore.durable import Lease
+from ipstore.places import locate
 from ipstore.reader import open_run, run_info
 from tests.cli.conftest import DIVERGES, TINY, ipstore, ipstore_json
 
@@ -181,7 +181,7 @@ def test_a_run_that_exists_is_replaced_only_when_asked(store: Path) -> None:
 
 
 def test_a_run_that_another_process_writes_is_left_to_it(store: Path) -> None:
-    lease = Lease(store / "hard")
+    lease = locate(store / "hard").lease()
     for words in (("--resume", "--epochs", "4"), ("--overwrite", *TINY)):
         failed = ipstore_json("capture", "rule", store, "--run", "hard", *words, code=1)
         assert failed["error"]["kind"] == "locked"

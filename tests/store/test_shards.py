@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zarr.codecs import BytesCodec, ShardingCodec
 
+from ipstore.local import LocalPlace
 from ipstore.pipeline import codecs, compressor
-from ipstore.shards import ShardWriter
+from ipstore.shards import Geometry, ShardWriter
 
 
 @given(
@@ -42,8 +43,8 @@ def test_zarr_python_reads_what_was_put_in(
         chunk_key_encoding={"name": "default", "separator": "."},
     )
     assert isinstance(array.metadata.codecs[0], ShardingCodec | BytesCodec)  # type: ignore[union-attr]
-    writer = ShardWriter()
-    writer.write(folder / "c.0.0.0", values[:, 1], epochs, chunk, fill, compressor(np.dtype(dtype)))
+    writer = ShardWriter(LocalPlace(folder))
+    writer.write("c.0.0.0", values[:, 1], Geometry(epochs, chunk, fill, compressor(np.dtype(dtype))), over=False)
     writer.flush()
     writer.close()
     np.testing.assert_array_equal(array[:stored], values[:, 1])
@@ -51,16 +52,18 @@ def test_zarr_python_reads_what_was_put_in(
 
 
 def test_a_shard_that_shrinks_leaves_nothing_of_the_larger(tmp_path: Path) -> None:
-    writer = ShardWriter()
+    writer = ShardWriter(LocalPlace(tmp_path))
     large, small = np.zeros((4, 1000, 10), np.float32), np.ones((4, 10, 10), np.float32)
-    path = tmp_path / "c.0.0.0"
-    writer.write(path, large, 4, 4, 0.0, None)
+    path, geometry = tmp_path / "c.0.0.0", Geometry(4, 4, 0.0, None)
+    writer.write(path.name, large, geometry, over=False)
     writer.flush()
     before = path.stat().st_size
-    writer.write(path, small, 4, 4, 0.0, None)
+    assert (writer.files, writer.stored_bytes) == (1, before)
+    writer.write(path.name, small, geometry, over=True)
     writer.flush()
     writer.close()
     assert path.stat().st_size < before
+    assert (writer.files, writer.stored_bytes) == (1, path.stat().st_size)
     array = zarr.create_array(
         tmp_path,
         shape=small.shape,
@@ -74,9 +77,9 @@ def test_a_shard_that_shrinks_leaves_nothing_of_the_larger(tmp_path: Path) -> No
 
 
 def test_an_error_of_the_disk_reaches_the_caller(tmp_path: Path) -> None:
-    writer = ShardWriter()
+    writer = ShardWriter(LocalPlace(tmp_path))
     for place in range(5):
-        writer.write(tmp_path / "nowhere" / f"c.{place}", np.zeros((4, 5), np.float32), 4, 4, 0.0, None)
+        writer.write(f"nowhere/c.{place}", np.zeros((4, 5), np.float32), Geometry(4, 4, 0.0, None), over=False)
     with pytest.raises(FileNotFoundError):
         writer.flush()
     writer.close()

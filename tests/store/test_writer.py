@@ -161,7 +161,7 @@ def test_a_commit_that_fails_is_no_commit(tmp_path: Path, monkeypatch: pytest.Mo
     writer = RunWriter.create(tmp_path, "run", plan, 12)
     writer.write(make_block(plan, 0, 4))
     with monkeypatch.context() as patched:
-        patched.setattr("ipstore.group.replace_json", _full)
+        patched.setattr("ipstore.local.replace_file", _full)
         with pytest.raises(StoreWriteError, match="committed, to epoch 3"):
             writer.write(make_block(plan, 4, 4))
     assert (writer.epochs, writer.last_epoch) == (4, 3)
@@ -169,17 +169,19 @@ def test_a_commit_that_fails_is_no_commit(tmp_path: Path, monkeypatch: pytest.Mo
     assert_holds(ipstore.open(tmp_path, run="run"), plan, 4)
 
 
-def _full(*_: object) -> None:
+def _full(*_: object, **__: object) -> None:
     raise OSError(28, "No space left on device")
 
 
 def test_what_a_killed_creation_left_is_removed_by_the_next(tmp_path: Path) -> None:
-    for left in (".run.1.creating", ".run.2.removed"):
-        (tmp_path / "store" / left / "epoch").mkdir(parents=True)
-    write_run(tmp_path / "other", make_plan(), 2)
-    (tmp_path / "other" / "zarr.json").rename(tmp_path / "store" / "zarr.json")
-    write_run(tmp_path / "store", make_plan(), 2)
-    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["run", "zarr.json"]
+    write_run(tmp_path, make_plan(), 2)
+    (tmp_path / "run" / "zarr.json").unlink()  # as if it had not come so far
+    (tmp_path / ".run.2.removed" / "epoch").mkdir(parents=True)
+    assert ipstore.runs(tmp_path) == []
+    write_run(tmp_path, make_plan(seeds=1), 1)
+    assert_holds(ipstore.open(tmp_path, run="run"), make_plan(seeds=1), 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "zarr.json"]
+    assert not list((tmp_path / "run" / "activations").rglob("c.0.1.*"))
 
 
 class TestRefusals:
@@ -187,7 +189,7 @@ class TestRefusals:
         write_run(tmp_path, make_plan(), 2, run="other")
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "thesis.tex").write_text("years of work")
-        with pytest.raises(StoreNotFoundError, match=r"no zarr.json"):
+        with pytest.raises(NotAStoreError, match=r"thesis.tex.*another name"):
             RunWriter.create(tmp_path, "run", make_plan(), 2, overwrite=True)
         assert (tmp_path / "run" / "thesis.tex").read_text() == "years of work"
 
@@ -271,8 +273,11 @@ class TestRefusals:
             RunWriter.resume(tmp_path / "store", "rum")
 
     def test_a_url(self) -> None:
-        with pytest.raises(ParameterError, match="is a URL"):
-            ipstore.open("s3://bucket/runs.zarr")
+        with pytest.raises(ParameterError, match=r"s3://, gs://, az://, https://, http://, but got ftp://"):
+            ipstore.open("ftp://host/runs.zarr")
+        with pytest.raises(ParameterError, match=r"s3://bucket/runs.zarr came with credentials") as caught:
+            ipstore.open("s3://key:secret@bucket/runs.zarr")
+        assert "secret" not in str(caught.value).replace("AWS_SECRET", "")
 
 
 @pytest.fixture

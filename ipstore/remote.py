@@ -1,0 +1,361 @@
+"""A store in an object store: S3 and what speaks like it, Google Cloud Storage, Azure; or on a web server, to be read.
+
+An object is put whole or not at all, so nothing is written aside. What a lock is on a disk is here a lease with an end,
+which its holder renews; a holder that stalled past the end finds the group's document changed, because a put that
+names the version it replaces (``If-Match``) fails, and stops.
+"""
+
+import json
+import os
+import re
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+from ipstore.errors import MissingPackageError, ParameterError, RunLockedError, UnreachableError
+from ipstore.places import DOCUMENT, Place, Version
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+__all__ = ["SCHEMES", "RemotePlace", "reachable"]
+
+SCHEMES = ("s3", "gs", "az", "https", "http")
+"""What a URL may begin with. Over ``https`` and ``http`` a store can be read, not written."""
+
+_READ_ONLY = ("https", "http")
+_LEASE = ".lease"
+_LEASE_SECONDS = 120.0
+_RENEW_SECONDS = 15.0
+_ATTEMPT_SECONDS, _RETRY_SECONDS = 30.0, 45.0
+"""Of one attempt of a request, and of all in which it may be begun again: a put ends well before a lease does."""
+
+_ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT")
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class RemotePlace(Place):
+    """A prefix of an object store.
+
+    Parameters
+    ----------
+    store : obstore.store.ObjectStore
+        With the connections, which all places below a URL share.
+    root : str
+        URL of that store, without credentials.
+    path : str
+        Below it; empty for all of it.
+    """
+
+    store: Any
+    root: str
+    path: str
+    writers = 8  # a put waits for the network, not for the processor
+
+    @classmethod
+    def at(cls, url: str) -> Self:
+        """Give the place of a URL; see `ipstore.places.locate`."""
+        parts = urlsplit(url)
+        if parts.username or parts.password or parts.query:
+            shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+            raise ParameterError(
+                f"the URL {shown} came with credentials or a query, which would end up in logs and stores: leave them "
+                "out, and set the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or GOOGLE_..., AZURE_...)"
+            )
+        root = f"{parts.scheme.lower()}://{parts.netloc}"
+        return cls(_connect(root), root, re.sub("/+", "/", parts.path).strip("/"))
+
+    @property
+    def name(self) -> str:
+        """Last part of its path."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def parent(self) -> Self:
+        """What it lies in."""
+        return type(self)(self.store, self.root, self.path.rpartition("/")[0])
+
+    def __truediv__(self, path: str) -> Self:
+        return type(self)(self.store, self.root, self._key(path))
+
+    def __str__(self) -> str:
+        return f"{self.root}/{self.path}"
+
+    def zarr(self) -> "Store":
+        """Give the Zarr store whose root is this prefix, to read."""
+        from zarr.storage import ObjectStore
+
+        return ObjectStore(_connect(str(self)), read_only=True)
+
+    def read(self, key: str) -> bytes:
+        """Read all of an object."""
+        return self.read_version(key)[0]
+
+    def read_version(self, key: str) -> tuple[bytes, Version]:
+        """Read all of an object, and which version of it that is."""
+        with reachable(self):
+            found = self.store.get(self._key(key))
+            return bytes(found.bytes()), _version(found.meta)
+
+    def size(self, key: str) -> int | None:
+        """Give the number of bytes of an object."""
+        try:
+            with reachable(self):
+                return int(self.store.head(self._key(key))["size"])
+        except FileNotFoundError:
+            return None
+
+    def is_taken(self) -> bool:
+        """Whether any object lies below."""
+        with reachable(self):
+            return any(page for page in self.store.list(self.path or None, chunk_size=1))
+
+    def sizes(self, below: str = "") -> dict[str, int]:
+        """Give every key below a path, with its number of bytes."""
+        start = len(self.path) + 1 if self.path else 0
+        with reachable(self):
+            pages = self.store.list(self._key(below) or None, chunk_size=1000)
+            return {str(found["path"])[start:]: int(found["size"]) for page in pages for found in page}
+
+    def groups(self) -> list[str]:
+        """Name the groups that are published right below, sorted."""
+        with reachable(self):
+            prefixes = self.store.list_with_delimiter(self.path or None)["common_prefixes"]
+        names = [str(prefix).rpartition("/")[2] for prefix in prefixes]
+        names = [name for name in names if not name.startswith(".")]
+        there = self._each(lambda name: self.exists(f"{name}/{DOCUMENT}"), names)
+        return sorted(name for name, is_there in zip(names, there, strict=True) if is_there)
+
+    def free_bytes(self) -> None:
+        """Give None: an object store does not say."""
+
+    def begin(self) -> None:
+        """Refuse what can only be read; an object store has no folders to make."""
+        if self.root.startswith(_READ_ONLY):
+            raise ParameterError(
+                f"{self} can be read, not written: a store is written at {', '.join(SCHEMES[: -len(_READ_ONLY)])}:// "
+                "or in a folder"
+            )
+
+    def put(self, key: str, content: bytes, *, durable: bool = True) -> None:
+        """Put an object."""
+        self._put(key, content, "overwrite")
+
+    def put_chunk(self, key: str, content: memoryview, *, over: bool) -> None:
+        """Put an object."""
+        self._put(key, content, "overwrite")
+
+    def publish(self, document: bytes, version: Version) -> Version:
+        """Put the document in place of the version that is known, and of no other."""
+        return self._put_if(DOCUMENT, document, version)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects."""
+        with reachable(self):
+            doomed = [self._key(key) for key in keys]
+            if doomed:
+                self.store.delete(doomed)
+
+    def remove(self) -> None:
+        """Delete the group's document, then all else; the lease last."""
+        self.delete([DOCUMENT] if self.exists(DOCUMENT) else [])
+        self.delete(key for key in self.sizes() if key != _LEASE)
+        self.delete([_LEASE] if self.exists(_LEASE) else [])
+
+    def move(self, place: Self) -> None:
+        """Copy each object, the group's document last, then remove the group here."""
+        keys = [key for key in self.sizes() if key not in (DOCUMENT, _LEASE)]
+        self._each(lambda key: self._copy(key, place), keys)
+        self._copy(DOCUMENT, place)
+        self.remove()
+
+    def lease(self) -> "_TimedLease":
+        """Take the object ``.lease``, and renew it."""
+        self.begin()
+        return _TimedLease(self)
+
+    def is_leased(self) -> bool:
+        """Whether the object ``.lease`` was renewed within its time."""
+        return self.root.partition(":")[0] not in _READ_ONLY and _remaining(self) > 0
+
+    def _key(self, key: str) -> str:
+        return "/".join(part for part in (self.path, key) if part)
+
+    def _put(self, key: str, content: bytes | memoryview, mode: Any) -> Version:
+        with reachable(self):
+            return _version(self.store.put(self._key(key), content, mode=mode, use_multipart=False))
+
+    def _put_if(self, key: str, content: bytes, version: Version) -> Version:
+        """Put an object in place of a version, or where there is none."""
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        try:
+            with reachable(self):
+                mode = "create" if version is None else version
+                return _version(self.store.put(self._key(key), content, mode=mode, use_multipart=False))
+        except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+            try:
+                stored, found = self.read_version(key)
+            except FileNotFoundError:
+                stored, found = b"", None
+            if stored == content:  # the put was done, but the answer was lost, and it was begun again
+                return found
+            raise RunLockedError(
+                f"{self / key} was changed by another writer in the meantime, so this one stops; what the other "
+                "published stands"
+            ) from None
+
+    def _copy(self, key: str, place: Self) -> None:
+        with reachable(self):
+            self.store.copy(self._key(key), place._key(key))
+
+    def _each(self, work: Callable[[str], _T], keys: Iterable[str]) -> list[_T]:
+        with ThreadPoolExecutor(self.writers) as pool:
+            return list(pool.map(work, keys))
+
+
+class _TimedLease:
+    """A lease that ends some time after it was last renewed; a thread renews it.
+
+    Nothing is written by a holder that could not renew it for so long that a put might end after the lease does.
+    """
+
+    def __init__(self, place: RemotePlace) -> None:
+        self._place = place
+        self._token = uuid.uuid4().hex
+        self._lost: RunLockedError | None = None
+        remaining, version = _remaining(place), None
+        if remaining > 0:
+            holder = _read_lease(place)[0].get("holder", "another process")
+            raise RunLockedError(
+                f"{place.name!r} is being written by {holder}; wait for it to end, or stop it, and try again. If it "
+                f"has ended without a word, its lease does in {remaining:.0f} s"
+            )
+        try:
+            version = place.read_version(_LEASE)[1]
+        except FileNotFoundError:
+            version = None
+        self._renewals = 0
+        self._version = place._put_if(_LEASE, self._content(), version)
+        self._renewed = time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="ipstore-lease", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Refuse to go on if the lease was lost, or could not be renewed for too long."""
+        if self._lost is not None:
+            raise self._lost
+        usable = _LEASE_SECONDS - _ATTEMPT_SECONDS - _RETRY_SECONDS
+        silent = time.monotonic() - self._renewed
+        if silent > usable:
+            raise RunLockedError(
+                f"the lease of {self._place} could not be renewed for {silent:.0f} s, so another writer may soon take "
+                "it, and this one stops: continue the run when the object store can be reached again"
+            )
+
+    def release(self) -> None:
+        """Say that the lease is free, unless it is another's by now."""
+        self._ended.set()
+        self._thread.join()
+        if self._lost is None:
+            try:
+                self._place._put_if(_LEASE, self._content(released=True), self._version)
+            except RunLockedError:
+                return  # it lapsed and was taken, or was removed with the group
+
+    def _content(self, **more: Any) -> bytes:
+        holder = f"process {os.getpid()} on {socket.gethostname()}"
+        lease = {"holder": holder, "seconds": _LEASE_SECONDS, "token": self._token, "renewals": self._renewals, **more}
+        return json.dumps(lease).encode()
+
+    def _renew(self) -> None:
+        while not self._ended.wait(_RENEW_SECONDS):
+            self._renewals += 1
+            begun = time.monotonic()
+            try:
+                self._version = self._place._put_if(_LEASE, self._content(), self._version)
+                self._renewed = begun
+            except RunLockedError as error:
+                self._lost = error
+                return
+            except OSError:
+                continue  # `check` refuses once this has lasted too long
+
+
+def _connect(url: str) -> Any:
+    """Make an obstore store whose root is a URL."""
+    try:
+        from obstore.store import from_url
+    except ImportError as error:
+        raise MissingPackageError(f"the store {url} needs obstore: pip install obstore") from error
+    options: Any = {"timeout": timedelta(seconds=_ATTEMPT_SECONDS)}
+    endpoints = [os.environ.get(name, "") for name in _ENDPOINTS] if not url.startswith(_READ_ONLY) else [url]
+    if any(endpoint.startswith("http://") for endpoint in endpoints):
+        options["allow_http"] = True
+    retry: Any = {"retry_timeout": timedelta(seconds=_RETRY_SECONDS)}
+    with reachable(url):
+        return from_url(url, client_options=options, retry_config=retry)
+
+
+def _read_lease(place: RemotePlace) -> tuple[dict[str, Any], float]:
+    """Read who holds the lease, and how many seconds ago it was renewed, by this machine's clock."""
+    with reachable(place):
+        found = place.store.get(place._key(_LEASE))
+        lease = json.loads(bytes(found.bytes()))
+        age = datetime.now(UTC) - found.meta["last_modified"]
+    return (lease if isinstance(lease, dict) else {}), age.total_seconds()
+
+
+def _remaining(place: RemotePlace) -> float:
+    """Seconds until the lease of a group ends; zero or less if nobody holds it.
+
+    Clocks may differ. A lease that is taken too early for that reason does no harm to what is published: its former
+    holder fails at its next renewal or commit.
+    """
+    try:
+        lease, age = _read_lease(place)
+    except FileNotFoundError:
+        return 0.0
+    except ValueError:
+        return _LEASE_SECONDS  # not one that ipstore wrote: rather wait than write
+    if lease.get("released"):
+        return 0.0
+    seconds = lease.get("seconds")
+    return (seconds if isinstance(seconds, int | float) else _LEASE_SECONDS) - age
+
+
+def _version(meta: Any) -> Version:
+    return {key: meta[key] for key in ("e_tag", "version") if meta.get(key) is not None}
+
+
+@contextmanager
+def reachable(place: Any) -> Iterator[None]:
+    """Turn what an object store raises into `UnreachableError`; a conflict, or nothing there, is for the caller.
+
+    Raises
+    ------
+    UnreachableError
+        In its first line alone: what follows it repeats the request.
+    """
+    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+
+    try:
+        yield
+    except (AlreadyExistsError, PreconditionError):
+        raise
+    except BaseError as error:
+        reason = str(error).partition("\n")[0]
+        if "169.254.169.254" in reason:  # where a machine of a cloud asks for its credentials, when it was given none
+            reason = "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true"
+        raise UnreachableError(f"{place}: {reason}") from None
