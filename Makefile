@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH := 2.13.0
 BIN := .venv/bin
 READY := .venv/ready
-INSTALL := -e '.[train,fast]' --group dev
+INSTALL := -e '.[train,fast,distributed]' --group dev
 
 .PHONY: demo test check bench lock
 
@@ -12,8 +12,10 @@ demo: $(READY)  ## train the paper's networks, stream them into a store, draw th
 	$(BIN)/python examples/demo.py
 
 # One OpenMP thread: matrices this small are slower with two, and the tests that start processes use the cores.
+# Files are handed out in the order given, what takes longest first, so that no core waits long for another at the end.
 test: $(READY)  ## every test and every code block of the documents, save those marked long
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n logical --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n logical --dist loadfile --no-loadscope-reorder \
+		README.md docs tests/trainers tests
 
 check: $(READY)  ## lint, formatting, types
 	$(BIN)/ruff check

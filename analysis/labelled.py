@@ -15,15 +15,10 @@ from ipstore.analysis.estimators.registry import require
 from ipstore.analysis.probe import Probe
 from ipstore.analysis.questions import Question
 from ipstore.binning import Binning
+from ipstore.chunking import TASK_BYTES, TASK_CELLS
 from ipstore.errors import ActivationError, EstimatorError, ParameterError
 
 __all__ = ["Subject", "Task", "information", "plan"]
-
-_TASK_CELLS = 40
-"""Cells of one Dask task, at least, where the bytes allow: fewer cost more in scheduling than in work."""
-
-_TASK_BYTES = 2**26
-"""Bytes of activations of one Dask task, at most, unless a single cell has more."""
 
 _DIMS = {"p_y_given_x": ["sample", "class"], "x_id": ["sample"], "p_x": ["sample"]}
 
@@ -316,12 +311,12 @@ def _task_chunks(array: xr.DataArray, unit: Hashable) -> dict[Hashable, int]:
     """Whole cells per task, and whole stored chunks where they are small enough."""
     chunks = {dim: max(sizes) for dim, sizes in array.chunksizes.items()}
     whole: dict[Hashable, int] = {"sample": array.sizes["sample"], unit: array.sizes[unit]}
-    most = max(1, _TASK_BYTES // max(1, prod(whole.values()) * array.dtype.itemsize))
+    most = max(1, TASK_BYTES // max(1, prod(whole.values()) * array.dtype.itemsize))
     wanted = {dim: chunks.get(dim, 1) for dim in array.dims if dim not in whole}
     for dim in wanted:  # first dimension first: epochs of one seed lie together
         if prod(wanted.values()) > most:
             wanted[dim] = max(1, wanted[dim] * most // prod(wanted.values()))
-        elif prod(wanted.values()) < _TASK_CELLS:
-            factor = min(-(-_TASK_CELLS // prod(wanted.values())), most // prod(wanted.values()))
+        elif prod(wanted.values()) < TASK_CELLS:
+            factor = min(-(-TASK_CELLS // prod(wanted.values())), most // prod(wanted.values()))
             wanted[dim] = max(1, min(array.sizes[dim], wanted[dim] * factor))
     return wanted | whole

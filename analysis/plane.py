@@ -91,6 +91,8 @@ class View:
         planes = information(subject, questions, self.quantities) if questions else []
         where = {"source_run": run.name or "", "every": int(self.every), "split": self.split, "target": self.target}
         where |= self.labels_from(run)
+        if "rebuilt_from" in run["activations"].attrs:
+            where["activations"] = f"rebuilt from {run['activations'].attrs['rebuilt_from']}"
         planes = [plane.assign_attrs(where) for plane in planes]
         return [
             with_curves(plane.assign_attrs(about="bound"), subject.probe) if question.about == "bound" else plane
@@ -163,9 +165,10 @@ class View:
             raise ParameterError(f"the run {run.name!r} has no committed epoch yet; try again after its first commit")
         stored = run["activations"].dataset if "activations" in run.children else xr.Dataset()
         if not stored.data_vars:
+            why = f": {run.attrs['not_rebuilt']}" if "not_rebuilt" in run.attrs else ""
             raise ActivationError(
-                f"the run {run.name!r} holds no activations (capture level {run.attrs.get('level')!r}); "
-                "capture it at level full, half or codes to estimate information"
+                f"the run {run.name!r} holds no activations (capture level {run.attrs.get('level')!r}), and they cannot "
+                f"be rebuilt from its weights{why}; capture it at level full, half or codes to estimate information"
             )
         places = self.epochs(run)
         if not places:

@@ -83,14 +83,19 @@ class LocalPlace(Place):
 
     def sizes(self, below: str = "") -> dict[str, int]:
         """Give every file below a path, with its number of bytes."""
-        found = {}
-        for folder, _, names in os.walk(self.path / below):
-            for name in names:
-                file = Path(folder, name)
-                try:
-                    found[file.relative_to(self.path).as_posix()] = file.stat().st_size
-                except FileNotFoundError:
-                    continue  # the run is being written, and this was a temporary file
+        found, folders = {}, [below]
+        while folders:
+            folder = folders.pop()
+            try:
+                with os.scandir(self.path / folder) as entries:
+                    for entry in entries:
+                        key = f"{folder}/{entry.name}" if folder else entry.name
+                        if entry.is_dir(follow_symlinks=False):
+                            folders.append(key)
+                        else:
+                            found[key] = entry.stat(follow_symlinks=False).st_size
+            except FileNotFoundError:
+                continue  # nothing is there, or a writer has just put its temporary file in place
         return found
 
     def groups(self) -> list[str]:

@@ -1,5 +1,6 @@
 """Reading: a store or a run as a lazy `xarray.DataTree`."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
@@ -8,20 +9,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ipstore.chunking import TASK_BYTES, task_cells
 from ipstore.format import check_store, check_version, find_run, split_run
 from ipstore.group import read_document
+from ipstore.parts import holders, join, named_runs
 from ipstore.pipeline import codec_pipeline
-from ipstore.places import Location, locate
+from ipstore.places import Location, Place, locate
+from ipstore.virtual import with_activations
 
 __all__ = ["RunInfo", "open", "open_published", "open_run", "run_info", "runs"]
 
 _open_tree: Any = xr.open_datatree  # takes Zarr stores, though its types do not say so
-
-_TASK_BYTES = 2**26
-"""Bytes of one Dask task, at most, where one chunk is smaller."""
-
-_TASK_CELLS = 40
-"""(epoch, seed) cells of one Dask task, at least, where the bytes allow: fewer cost more in scheduling than in work."""
 
 
 def open(store: Location, run: str | None = None) -> xr.DataTree:
@@ -33,7 +31,8 @@ def open(store: Location, run: str | None = None) -> xr.DataTree:
         A store, such as ``"runs.zarr"`` or ``"s3://bucket/runs.zarr"``; ``"<store>/<run>"`` opens one run, as ``run=``
         does. See `ipstore.places.locate`.
     run : str, optional
-        Name of a run.
+        Name of a run, or of one whose parts are stored (see `ipstore.merge`): they are presented as one along
+        ``seed``, at the epochs that all of them have.
 
     Returns
     -------
@@ -46,12 +45,22 @@ def open(store: Location, run: str | None = None) -> xr.DataTree:
     Raises
     ------
     StoreNotFoundError, NotAStoreError, FormatVersionError, UnknownNameError
+    ParameterError
+        If parts do not fit together; the message names what differs, and in which.
     """
     place, run = split_run(store) if run is None else (locate(store), run)
     if run is not None:
-        return open_run(find_run(place, run))
+        return _open_held(place, run, holders(place, run))
     check_store(place)
-    return xr.DataTree(children={name: open_run(place / name) for name in place.groups()}, name=place.name)
+    children = {name: _open_held(place, name, held) for name, held in named_runs(place).items()}
+    return xr.DataTree(children=children, name=place.name)
+
+
+def _open_held(store: Place, run: str, held: Sequence[str]) -> xr.DataTree:
+    """Open what is known as `run`: a run, or several that hold parts of it."""
+    if held in ([], [run]):
+        return open_run(find_run(store, run))
+    return join(run, {name: open_run(store / name) for name in held})
 
 
 def open_run(run: Location) -> xr.DataTree:
@@ -99,6 +108,7 @@ def open_published(group: Location) -> xr.DataTree:
     store = place.zarr()
     with codec_pipeline(store):
         tree: xr.DataTree = _open_tree(store, engine="zarr", chunks=None, consolidated=True, cache=False)
+    tree = with_activations(tree)
     chunked: xr.DataTree = tree.map_over_datasets(
         lambda node: node.assign({name: array.chunk(_task_chunks(array)) for name, array in node.data_vars.items()})
     )
@@ -108,16 +118,16 @@ def open_published(group: Location) -> xr.DataTree:
 
 def _task_chunks(array: xr.DataArray) -> dict[str, int]:
     """Choose what one Dask task reads: whole shards, enough cells to be worth a task, few enough bytes to fit."""
+    if array.chunks is not None:
+        return {}
     if array.dims[:1] != ("epoch",):
         return dict(zip(map(str, array.dims), array.shape, strict=True))
     shard = (array.encoding.get("shards") or array.encoding["chunks"])[0]
     if not array.encoding.get("shards"):
-        fitting = _TASK_BYTES // max(1, prod(array.shape[1:]) * array.dtype.itemsize)
+        fitting = TASK_BYTES // max(1, prod(array.shape[1:]) * array.dtype.itemsize)
         return {"epoch": max(1, fitting // shard) * shard}
-    fitting = max(1, _TASK_BYTES // max(1, prod(array.shape[2:]) * array.dtype.itemsize))
-    chunk = array.encoding["chunks"][0]
-    epochs = shard if fitting >= shard else max(1, fitting // chunk * chunk)
-    return {"epoch": epochs, "seed": max(1, min(-(-_TASK_CELLS // epochs), fitting // epochs))}
+    epochs, seeds = task_cells(shard, array.encoding["chunks"][0], prod(array.shape[2:]) * array.dtype.itemsize)
+    return {"epoch": epochs, "seed": seeds}
 
 
 @dataclass(frozen=True)

@@ -6,28 +6,22 @@ products of matrices of ten rows take a half to a fifth of the time (NumPy 2.4 w
 2.13 with MKL, on an AMD EPYC with AVX-512). Tensors and arrays share memory, so nothing is copied in between.
 
 Nor may a seed's numbers depend on the ensemble around it. NumPy multiplies matrices seed by seed, each by the
-same kernel wherever it lies, and `Backend.computing` keeps BLAS to one thread, since two would divide sums of
-products in two (processes are what uses more cores). ``torch.bmm`` on a CPU does not: MKL chooses by the
-alignment of each matrix, and the last bits differ. ``torch.sigmoid`` and fused operations such as ``addcmul``
-have vector and scalar code that round differently, and where a value lies decides which computes it. What is
-used here beside matmul and sums is one operation at a time.
+same kernel wherever it lies, and `ipstore.mlp.computing` keeps BLAS to one thread (processes are what uses more
+cores). ``torch.bmm`` on a CPU does not: MKL chooses by the alignment of each matrix, and the last bits differ.
+``torch.sigmoid`` and fused operations such as ``addcmul`` have vector and scalar code that round differently, and
+where a value lies decides which computes it. What is used here beside matmul and sums is one operation at a time.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
-from threadpoolctl import ThreadpoolController
 
 from ipstore.errors import ParameterError
+from ipstore.mlp import Array
 
 __all__ = ["Array", "Backend"]
-
-Array = Any
-"""A NumPy array or a tensor: the calls used here are those that both understand alike."""
 
 
 class Backend:
@@ -56,13 +50,6 @@ class Backend:
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.on_cpu = self.device.type == "cpu"
         self.xp = np if self.on_cpu else torch
-        self._blas = ThreadpoolController().select(user_api="blas")
-
-    @contextmanager
-    def computing(self) -> Iterator[None]:
-        """Compute with one BLAS thread, and without warnings: a diverging seed is data, not an error."""
-        with self._blas.limit(limits=1), np.errstate(all="ignore"):
-            yield
 
     def array(self, values: Any) -> Array:
         """Copy floating-point values to the device."""

@@ -5,12 +5,11 @@ calling functions. Here all seeds take each step together, with the seed as the 
 
 What a seed computes does not depend on the ensemble: it is bit for bit the same alone, among any others, at
 any place and in any process, on one machine and build (on a GPU as far as its matrix library keeps to that).
-The rules that achieve this stand in `backend`.
+The rules that achieve this stand in `ipstore.mlp` and `backend`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -19,11 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipstore.errors import ParameterError, ResumeError
-from ipstore.trainers.activations import ACTIVATIONS, softmax
+from ipstore.mlp import computing, forward, network, softmax
+from ipstore.trainers.activations import ACTIVATIONS
 from ipstore.trainers.backend import Array, Backend
 from ipstore.trainers.config import TrainConfig
 from ipstore.trainers.initialisers import INITIALISERS
-from ipstore.trainers.network import Layer, Workspace, backward, forward
+from ipstore.trainers.network import Workspace, backward
 from ipstore.trainers.optimisers import OPTIMISERS
 from ipstore.trainers.randomness import Purpose, check_seed, shuffle
 from ipstore.trainers.tasks.base import Task
@@ -115,7 +115,7 @@ class Ensemble:
         self.device = self._backend.device
         self._activation = ACTIVATIONS[config.activation]
         self._set_data()
-        self._layers = tuple(_layers([task.x.shape[1], *config.hidden, task.p_y_given_x.shape[1]]))
+        self._layers = network([task.x.shape[1], *config.hidden, task.p_y_given_x.shape[1]])
         self.layers = tuple(layer.name for layer in self._layers)
         self.widths = {layer.name: layer.units for layer in self._layers}
         shape = len(self.seeds), self._layers[-1].stop
@@ -150,7 +150,7 @@ class Ensemble:
         n_train = self._train.shape[1]
         batch = min(self.config.batch_size or n_train, n_train)
         steps = -(-n_train // batch)
-        with self._backend.computing():
+        with computing():
             for seeds in self._passes(batch):
                 # One batch needs no order.
                 order = self._backend.index(self._orders(seeds) if steps > 1 else self._train[seeds])
@@ -192,12 +192,18 @@ class Ensemble:
         inputs, labels = work.rows[:, :, :features], work.rows[:, :, features:]
         inputs, labels = xp.swapaxes(inputs, 1, 2), xp.swapaxes(labels, 1, 2)
         parameters, gradient = self._parameters[seeds], self._gradient[seeds]
-        output = forward(self._layers, self._activation, parameters, inputs, work)
+        output = self._forward(parameters, inputs, work)
         softmax(xp, output)
         xp.subtract(output, labels, out=output)
         xp.multiply(output, 1 / n, out=output)
         backward(self._layers, self._activation, parameters, inputs, work, gradient)
         return gradient
+
+    def _forward(self, parameters: Array, inputs: Array, work: Workspace) -> Array:
+        """Fill `work.activations` and return the logits, (seed, class, sample), which lie in the workspace."""
+        logits = work.gradients[-1]
+        forward(self._backend.xp, self._layers, self._activation.forward, parameters, inputs, work.activations, logits)
+        return logits
 
     def probe(self, out: Mapping[str, Tensor]) -> ProbeMetrics:
         """Send all samples of the task through every network.
@@ -216,10 +222,10 @@ class Ensemble:
         features = self._layers[0].inputs + 1
         inputs, labels = self._columns[:features], self._columns[features:]
         metrics = backend.zeros(len(self.seeds), 2, 2)  # (seed, split, [loss, right])
-        with backend.computing():
+        with computing():
             for seeds in self._passes(n):
                 work = self._workspace(seeds, n)
-                output = forward(self._layers, self._activation, self._parameters[seeds], inputs, work)
+                output = self._forward(self._parameters[seeds], inputs, work)
                 backend.xp.matmul(self._splits[seeds], self._score(output, labels, work), out=metrics[seeds])
                 activations = [*(a[:, :-1] for a in work.activations), output]
                 for name, a in zip(self.layers, activations, strict=True):
@@ -231,18 +237,15 @@ class Ensemble:
     def _score(self, logits: Array, labels: Array, work: Workspace) -> Array:
         """Turn logits into probabilities and give each sample's loss and hit, (seed, sample, 2)."""
         xp, z, scores = self._backend.xp, work.scratch[-1], work.scores
-        xp.subtract(logits, xp.amax(logits, axis=1, keepdims=True), out=z)
+        total = softmax(xp, logits, z)
         top = z == 0
-        xp.exp(z, out=logits)
-        total = xp.sum(logits, axis=1, keepdims=True)
-        xp.divide(logits, total, out=logits)
         scores[:, 0] = xp.log(total)[:, 0] - xp.sum(z * labels, axis=1)
         scores[:, 1] = xp.sum(top * labels, axis=1) / xp.sum(top, axis=1)
         return xp.swapaxes(scores, 1, 2)
 
     def weight_norms(self) -> Tensor:
         """Norm of each layer's weights and biases, (seed, layer)."""
-        with self._backend.computing():
+        with computing():
             return self._norms(self._parameters)
 
     def _norms(self, flat: Array) -> Tensor:
@@ -306,14 +309,6 @@ class Ensemble:
 
     def _buffers(self) -> dict[str, Array]:
         return {"parameters": self._parameters, **self._optimiser.buffers}
-
-
-def _layers(widths: Sequence[int]) -> Iterator[Layer]:
-    start = 0
-    for i, (inputs, units) in enumerate(pairwise(widths), start=1):
-        layer = Layer("output" if i == len(widths) - 1 else f"layer{i}", inputs, units, start)
-        start = layer.stop
-        yield layer
 
 
 def _accumulate(gradient: Array, mean: Array, squares: Array, count: int) -> None:

@@ -1,35 +1,12 @@
-"""Forward and backward passes of many multilayer perceptrons at once.
-
-Units lie before samples, (seed, unit, sample), so that every elementwise pass runs along memory; a row of
-ones under each layer's units makes the bias one more column of the next layer's weights.
-"""
+"""The backward pass of many multilayer perceptrons at once, and the memory of both; the forward: `ipstore.mlp`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ipstore.mlp import Layer
 from ipstore.trainers.activations import Activation
 from ipstore.trainers.backend import Array, Backend
 
-__all__ = ["Layer", "Workspace", "backward", "forward"]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer and its place in each row of a flat (seed, param) array."""
-
-    name: str
-    inputs: int
-    units: int
-    start: int
-
-    @property
-    def stop(self) -> int:
-        """Where the next layer starts."""
-        return self.start + self.units * (self.inputs + 1)
-
-    def matrix(self, flat: Array) -> Array:
-        """View its part of a flat array as (seed, unit_out, unit_in + 1), the last column the biases."""
-        return flat[:, self.start : self.stop].reshape(-1, self.units, self.inputs + 1)
+__all__ = ["Workspace", "backward"]
 
 
 class Workspace:
@@ -60,22 +37,6 @@ class Workspace:
         self.scratch = [
             scratch[: seeds * layer.units * samples].reshape(seeds, layer.units, samples) for layer in layers
         ]
-
-
-def forward(
-    layers: Sequence[Layer], activation: Activation, parameters: Array, inputs: Array, work: Workspace
-) -> Array:
-    """Fill `work.activations` and return the logits, (seed, class, sample), which lie in the workspace.
-
-    `inputs` is (seed, feature + 1, sample) or (feature + 1, sample), its last row ones.
-    """
-    xp = work.xp
-    for layer, a in zip(layers[:-1], work.activations, strict=True):
-        hidden = a[:, :-1]
-        xp.matmul(layer.matrix(parameters), inputs, out=hidden)
-        activation.forward(xp, hidden)
-        inputs = a
-    return xp.matmul(layers[-1].matrix(parameters), inputs, out=work.gradients[-1])
 
 
 def backward(

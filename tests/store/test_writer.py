@@ -57,6 +57,7 @@ def test_level_weights_keeps_no_activations(tmp_path: Path) -> None:
     write_run(tmp_path / "store", plan, 6)
     tree = ipstore.open(tmp_path / "store", run="run")
     assert "activations" not in tree.children
+    assert "attribute 'model' must describe its network" in tree.attrs["not_rebuilt"]
     assert tree["weights/layer1"].shape == (6, 3, 20)
 
 

@@ -40,6 +40,14 @@ def assert_same(first: xr.DataTree, second: xr.DataTree, seeds: slice = slice(No
         assert a.values.tobytes() == b.values.tobytes(), path
 
 
+def assert_counts_up(told: list[Progress]) -> None:
+    """Progress is told of a run of ten epochs, in order and to its end."""
+    captured = [progress.captured for progress in told]
+    assert captured == sorted(captured)
+    assert {progress.total for progress in told} == {11}
+    assert told[-1].captured >= 10
+
+
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> xr.DataTree:
     return run(tmp_path_factory.mktemp("reference"), "run")
@@ -92,23 +100,30 @@ def test_gradient_moments_begin_with_training(reference: xr.DataTree) -> None:
         assert (moments.isel(epoch=slice(1, None)) > 0).all()
 
 
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.long)])
 def test_processes_change_no_bit(reference: xr.DataTree, tmp_path: Path, processes: int) -> None:
-    assert_same(reference, run(tmp_path, "run", processes=processes))
+    told: list[Progress] = []
+    assert_same(reference, run(tmp_path, "run", processes=processes, on_progress=told.append))
+    assert_counts_up(told)
 
 
 def test_other_seeds_change_no_bit(reference: xr.DataTree, tmp_path: Path) -> None:
     assert_same(reference, run(tmp_path, "run", seeds=SEEDS[1:2]), slice(1, 2))
 
 
-@pytest.mark.parametrize("stop", [3, 4, 6])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_extending_a_run_changes_no_bit(tmp_path: Path, stop: int, optimizer: Any) -> None:
+@pytest.mark.parametrize(
+    ("optimizer", "stop", "processes"),
+    [
+        *[("sgd", 3, 0), ("sgd", 4, 0), ("sgd", 6, 0), ("adam", 3, 2), ("adam", 4, 0), ("adam", 6, 0)],
+        *[pytest.param(*each, 2, marks=pytest.mark.long) for each in (("sgd", 3), ("sgd", 6), ("adam", 6))],
+    ],
+)
+def test_extending_a_run_changes_no_bit(tmp_path: Path, optimizer: Any, stop: int, processes: int) -> None:
     config = TrainConfig(hidden=(5, 3), epochs=10, batch_size=1024, optimizer=optimizer, learning_rate=0.01)
     whole = run(tmp_path, "whole", config)
     short = TrainConfig.from_dict({**config.to_dict(), "epochs": stop})
     run(tmp_path, "parts", short)
-    parts = resume(tmp_path, "parts", epochs=10, processes=0 if stop == 4 else 2)
+    parts = resume(tmp_path, "parts", epochs=10, processes=processes)
     assert_same(whole, parts)
     assert parts.attrs["config"]["epochs"] == 10
     assert not ipstore.verify(tmp_path / "parts")
@@ -124,7 +139,7 @@ def test_resuming_reads_no_activations(tmp_path: Path) -> None:
 
 def test_levels(reference: xr.DataTree, tmp_path: Path) -> None:
     half = run(tmp_path, "half", level="half")
-    codes = run(tmp_path, "codes", level="codes", processes=2)
+    codes = run(tmp_path, "codes", level="codes")
     weights = run(tmp_path, "weights", level="weights")
     edges = np.linspace(-1, 1, 31)
     for layer in ("layer1", "layer2", "output"):
@@ -134,7 +149,9 @@ def test_levels(reference: xr.DataTree, tmp_path: Path) -> None:
         assert array(codes, f"activations/{layer}").attrs["binning"] == {"rule": "equal", "bins": 30, "range": [-1, 1]}
     np.testing.assert_array_equal(array(weights, "weights/output"), array(reference, "weights/output"))
     np.testing.assert_array_equal(array(weights, "digest/crc32c"), array(reference, "digest/crc32c"))
-    assert "activations" not in weights.children
+    assert not (tmp_path / "weights" / "activations").exists()
+    for name in reference["activations"].dataset:  # computed from the weights, when they are read
+        np.testing.assert_array_equal(array(weights, f"activations/{name}"), array(reference, f"activations/{name}"))
 
 
 def test_codes_need_a_range(tmp_path: Path) -> None:
@@ -178,13 +195,9 @@ def test_a_diverging_seed_is_kept_marked_and_named(tmp_path: Path, processes: in
 
 
 def test_progress_counts_up_to_the_end(tmp_path: Path) -> None:
-    for processes in (0, 2):
-        told: list[Progress] = []
-        run(tmp_path, f"run{processes}", processes=processes, on_progress=told.append)
-        captured = [progress.captured for progress in told]
-        assert captured == sorted(captured)
-        assert {progress.total for progress in told} == {11}
-        assert told[-1].captured >= 10
+    told: list[Progress] = []
+    run(tmp_path, "run", on_progress=told.append)
+    assert_counts_up(told)
 
 
 _INTERRUPTED = """
@@ -220,8 +233,8 @@ def _start(store: Path, processes: int) -> "subprocess.Popen[str]":
 @pytest.mark.parametrize(
     ("number", "processes"),
     [
-        (signal.SIGINT, 0),
-        (signal.SIGINT, 2),
+        pytest.param(signal.SIGINT, 0, marks=pytest.mark.long),  # Ctrl-C is sent to the command line by its own test
+        pytest.param(signal.SIGINT, 2, marks=pytest.mark.long),
         (signal.SIGTERM, 0),
         pytest.param(signal.SIGTERM, 2, marks=pytest.mark.long),
     ],
@@ -240,7 +253,7 @@ def test_a_signal_commits_what_is_whole(tmp_path: Path, processes: int, number: 
     assert_same(whole, continued)
 
 
-@pytest.mark.parametrize("processes", [0, 2])
+@pytest.mark.parametrize("processes", [pytest.param(0, marks=pytest.mark.long), 2])
 def test_a_killed_capture_resumes_bit_for_bit(tmp_path: Path, processes: int) -> None:
     child = _start(tmp_path, processes)
     child.kill()
@@ -302,7 +315,7 @@ class TestRefusals:
         run(tmp_path, "run", level="weights")
         with pytest.raises(ResumeError, match="stored to epoch 10, so it cannot end at 4"):
             resume(tmp_path, "run", epochs=4)
-        assert resume(tmp_path, "run").sizes["epoch"] == 11
+        assert resume(tmp_path, "run", processes=0).sizes["epoch"] == 11
 
     def test_values_out_of_range(self, tmp_path: Path) -> None:
         with pytest.raises(UnknownNameError, match=r"capture level 'ful'. Did you mean 'full'"):
