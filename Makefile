@@ -4,9 +4,10 @@ PYTHON ?= python3
 TORCH := 2.13.0
 BIN := .venv/bin
 READY := .venv/ready
+MINUTES ?= 10
 INSTALL := -e '.[train,fast,distributed]' --group dev
 
-.PHONY: demo test check bench lock
+.PHONY: demo test test-faults check bench lock
 
 demo: $(READY)  ## train the paper's networks, stream them into a store, draw the information plane
 	$(BIN)/python examples/demo.py
@@ -16,6 +17,9 @@ demo: $(READY)  ## train the paper's networks, stream them into a store, draw th
 test: $(READY)  ## every test and every code block of the documents, save those marked long
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n logical --dist loadfile --no-loadscope-reorder \
 		README.md docs tests/trainers tests
+
+test-faults: $(READY)  ## kills, power cuts, failing stores: trials drawn anew for MINUTES minutes
+	OMP_NUM_THREADS=1 IPSTORE_LONG=full IPSTORE_FAULT_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/faults
 
 check: $(READY)  ## lint, formatting, types
 	$(BIN)/ruff check

@@ -6,7 +6,7 @@ python
     In this process; the blocks of one document share their names.
 bash
     By ``bash -euo pipefail``, with this environment's commands on the path.
-json, toml
+json, toml, yaml
     Parsed.
 text
     Output or a drawing: shown.
@@ -16,7 +16,7 @@ console
     output in a text block.
 
 The blocks of one document run in one temporary working directory, in order, so a later block can analyse what
-an earlier one captured. A Python warning is an error in all of them.
+an earlier one captured; docs/scale.md has an object server, too. A Python warning is an error in all of them.
 """
 
 import contextlib
@@ -32,10 +32,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+import yaml
 from markdown_it import MarkdownIt
 from sybil import Document, Example, Region, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.region import Lexeme
+from sybil.sybil import SybilCollection
 from sybil.typing import Evaluator
 
 ROOT = Path(__file__).parent
@@ -48,9 +51,9 @@ def succeed(command: list[str], **options: Any) -> str | None:
 
 
 def run_bash(example: Example) -> str | None:
-    """Run a block as a script of its own."""
+    """Run a block as a script of its own; captures start no workers, each of which would import torch again."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "PYTHONWARNINGS": "error"}
+    environment = os.environ | {"PATH": path, "PYTHONWARNINGS": "error", "IPSTORE_CAPTURE_PROCESSES": "0"}
     return succeed(["bash", "-euo", "pipefail", "-c", example.parsed], env=environment)
 
 
@@ -62,6 +65,11 @@ def parse_json(example: Example) -> None:
 def parse_toml(example: Example) -> None:
     """Hold a block to be TOML."""
     tomllib.loads(example.parsed)
+
+
+def parse_yaml(example: Example) -> None:
+    """Hold a block to be YAML."""
+    list(yaml.safe_load_all(example.parsed))
 
 
 def show(example: Example) -> None:
@@ -92,6 +100,7 @@ EVALUATORS: dict[str, Evaluator] = {
     "bash": run_bash,
     "json": parse_json,
     "toml": parse_toml,
+    "yaml": parse_yaml,
     "text": show,
     "console": show_console,
 }
@@ -119,11 +128,37 @@ def enter_directory(namespace: dict[str, Any]) -> None:
         namespace["_leave"] = stack.pop_all().close
 
 
+def enter_served_directory(namespace: dict[str, Any]) -> None:
+    """Give the document a working directory, and a server for its s3:// URLs."""
+    from tests.servers import seaweedfs
+
+    with contextlib.ExitStack() as stack:
+        enter_directory(namespace)
+        stack.callback(namespace["_leave"])
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="ipstore-server-"))
+        server = stack.enter_context(seaweedfs(Path(directory) / "server"))
+        patched = stack.enter_context(pytest.MonkeyPatch.context())
+        for name, value in server.environment.items():
+            patched.setenv(name, value)
+        namespace["_leave"] = stack.pop_all().close
+
+
 def leave_directory(namespace: dict[str, Any]) -> None:
     """Return to where the tests run and remove the directory."""
     namespace["_leave"]()
 
 
-pytest_collect_file = Sybil(
-    [code_blocks], patterns=["README.md", "docs/*.md"], setup=enter_directory, teardown=leave_directory
+SERVED = "docs/scale.md"
+
+pytest_collect_file = SybilCollection(
+    [
+        Sybil(
+            [code_blocks],
+            patterns=["README.md", "docs/*.md"],
+            excludes=[SERVED],
+            setup=enter_directory,
+            teardown=leave_directory,
+        ),
+        Sybil([code_blocks], patterns=[SERVED], setup=enter_served_directory, teardown=leave_directory),
+    ]
 ).pytest()

@@ -26,6 +26,7 @@ from benchmarks import (  # noqa: E402  (threads are set before NumPy loads)
     kde,
     knn,
     noisy,
+    remote,
     together,
     trainer,
     writing,
@@ -114,6 +115,15 @@ def rows(repeats: int, folder: str | None) -> list[tuple[str, str, str, str]]:
         f"{durable['ratio']:.2f} ({durable['ratio_min']:.2f} to {durable['ratio_max']:.2f}), "
         f"{durable['run_GB_per_s']:.2f} GB/s",
     )
+    stored = remote.measure(repeats=repeats, folder=folder)
+    for what, ratio in stored["ratio"].items():
+        rates = stored["MB_per_s"][what]
+        add(
+            f"object store, {what}",
+            f"zarr over s3fs, {rates['s3fs']:.0f} MB/s",
+            "≥ 1.2",
+            f"{ratio:.1f}x, {rates['ipstore']:.0f} MB/s",
+        )
     add_analysis(analysis.measure(folder=folder), add)
     return found
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ipstore.cli import analyze, bound, capture, estimators, plot, runs
+from ipstore.cli import analyze, bound, capture, estimators, moving, plot, runs
 from ipstore.cli.reporting import ReportingGroup
 from ipstore.version import __version__
 
@@ -27,6 +27,9 @@ app.command()(plot.figures)
 app.command()(runs.runs)
 app.command()(runs.info)
 app.command()(runs.verify)
+app.command()(moving.copy)
+app.command()(moving.merge)
+app.command()(moving.materialise)
 app.command()(estimators.estimators)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["capture"]
 
-_BESIDE_RESUME = {"task", "store", "run", "epochs", "processes", "device", "resume", "json"}
+_BESIDE_RESUME = {"task", "store", "run", "part", "epochs", "processes", "device", "resume", "json"}
 """What may be said of a run that is continued; the rest is decided by the run."""
 
 
@@ -72,6 +72,10 @@ def capture(
     init: Annotated[str, _option("--init", f"Initial weights: {_words(InitName)}.", "NAME")] = TrainConfig.init,
     epochs: Annotated[int, _option("--epochs", "Epochs to train in all.", "N")] = TrainConfig.epochs,
     seeds: Annotated[str, _option("--seeds", "One network each: how many, or which (0-9,15).", "N|LIST")] = "20",
+    part: Annotated[
+        str | None,
+        _option("--part", "Write these seeds as a part of the run, RUN+NAME; others come from elsewhere.", "NAME"),
+    ] = None,
     level: Annotated[
         str, _option("--level", "What is kept of the activations: full, half, codes, weights.", "NAME")
     ] = "full",
@@ -110,7 +114,10 @@ def capture(
     (IPSTORE_CAPTURE_LEARNING_RATE=0.1). Flags come before the environment, and that before the file.
     """
     name, params = specs.task(task)
-    run = run or f"{name.rpartition(':')[2]}-{activation}"
+    from ipstore.parts import part_name
+
+    joint = run or f"{name.rpartition(':')[2]}-{activation}"
+    run = joint if part is None else part_name(joint, part)
     place = specs.store_place(store)
     if find_spec("torch") is None:
         raise Failure("missing-package", "capture needs PyTorch: pip install 'ipstore[train]'")
@@ -141,9 +148,10 @@ def capture(
             library.capture,
             loaded,
             place,
-            run,
+            joint,
             settings,
             seeds=specs.seeds(seeds),
+            part=part,
             level=level,
             binning=_binning(loaded, settings, level, bins, range),
             every=every,

@@ -20,13 +20,14 @@ from ipstore.cli.output import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ipstore.integrity import Damage
     from ipstore.places import Place
     from ipstore.reader import RunInfo
+    from ipstore.repairs import Repairs
 
 __all__ = ["info", "runs", "verify"]
-
-_DAMAGE = ("run", "array", "epochs", "seeds", "what is wrong")
 
 
 def runs(store: Annotated[str, typer.Argument(metavar="STORE", help="A store.")], json: Json = False) -> None:
@@ -34,9 +35,13 @@ def runs(store: Annotated[str, typer.Argument(metavar="STORE", help="A store.")]
     from ipstore.reader import runs as list_runs
 
     place = specs.store_place(store)
-    found = [_glance(run) for run in list_runs(place)]
+    _print_runs(place, list_runs(place), json)
+
+
+def _print_runs(store: "Place", infos: "list[RunInfo]", json: bool) -> None:
+    found = [_glance(info) for info in infos]
     if json:
-        print_json({"store": store, "runs": found})
+        print_json({"store": str(store), "runs": found})
     elif not found:
         say(f"{store} holds no run yet")
     else:
@@ -59,7 +64,7 @@ def runs(store: Annotated[str, typer.Argument(metavar="STORE", help="A store.")]
 def info(store: StoreOrRun, run: Run = None, json: Json = False) -> None:
     """Tell all about a run.
 
-    Of a store, its runs are listed.
+    Of a store, its runs are listed; of a run in parts, these.
     """
     from ipstore.format import split_run
     from ipstore.reader import run_info
@@ -67,44 +72,74 @@ def info(store: StoreOrRun, run: Run = None, json: Json = False) -> None:
     if run is None and split_run(store)[1] is None:
         runs(store, json)
         return
-    place, (name,) = specs.choose_runs(store, run)
-    described = run_info(place / name)
-    found = _glance(described) | _details(place / name, described)
+    place, names = specs.stored_runs(store, run)
+    described = [run_info(place / name) for name in names]
+    if len(described) > 1:
+        _print_runs(place, described, json)
+        return
+    found = _glance(described[0]) | _details(place / names[0], described[0])
     if json:
         print_json({"store": str(place), **found})
     else:
         _print_run(place, found)
 
 
-def verify(store: StoreOrRun, run: Run = None, json: Json = False) -> None:
-    """Check every stored byte of runs.
+def verify(
+    store: StoreOrRun,
+    run: Run = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what can be mended; the run must not be written meanwhile.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Check every stored byte of runs, and mend them.
 
     All that is stored is read and held against the checksums taken when it was written; what is damaged is
     named, and the exit code is then 1.
-    """
-    import ipstore
 
-    place, names = specs.choose_runs(store, run)
-    damages: dict[str, list[dict[str, Any]]] = {}
+    With --repair, leftovers of killed writers go, and damaged activations are computed again from the weights, where
+    they then agree with the digest taken at capture. The exit code is 1 if anything is damaged still.
+    """
+    from ipstore.format import split_run
+    from ipstore.integrity import verify as verify_run
+    from ipstore.repairs import Repairs, sweep_store
+    from ipstore.repairs import repair as mend
+
+    swept = sweep_store(store) if repair and run is None and split_run(store)[1] is None else ()
+    place, names = specs.stored_runs(store, run)
+    found: dict[str, Repairs] = {}
     for name in names:
         with progress(f"verify {name}", "files") as show:
-            damages[name] = _together(ipstore.verify(place / name, show))
-    damaged = [name for name, found in damages.items() if found]
+            found[name] = mend(place / name, show) if repair else Repairs(damage=verify_run(place / name, show))
     if json:
-        listed = [{"run": name, "whole": not found, "damage": found} for name, found in damages.items()]
-        print_json({"store": str(place), "runs": listed})
+        listed = [_verdict(name, repairs, repair) for name, repairs in found.items()]
+        print_json({"store": str(place), **({"removed": list(swept)} if repair else {}), "runs": listed})
     else:
-        for name in names:
-            say(f"{name}: {'damaged' if damages[name] else 'whole'}")
+        _print_verdicts(found, swept)
+    if any(repairs.damage for repairs in found.values()):
+        raise typer.Exit(1)
+
+
+def _verdict(name: str, repairs: "Repairs", repaired: bool) -> dict[str, Any]:
+    mended = {"repaired": _together(repairs.mended), "removed": list(repairs.removed)} if repaired else {}
+    return {"run": name, "whole": not repairs.damage, "damage": _together(repairs.damage), **mended}
+
+
+def _print_verdicts(found: "dict[str, Repairs]", swept: "Sequence[str]") -> None:
+    if swept:
+        say(f"removed what killed processes had left of {', '.join(swept)}")
+    for name, repairs in found.items():
+        done = [f"{len(repairs.removed)} leftover files removed"] if repairs.removed else []
+        done += ["repaired"] if repairs.mended else []
+        say(f"{name}: {', '.join(['damaged' if repairs.damage else 'whole', *done])}")
+    for title, part in (("repaired", "mended"), ("what is wrong", "damage")):
         rows = [
             [name, damage["array"], ranges(damage["epochs"]), ranges(damage["seeds"]), damage["reason"]]
-            for name in damaged
-            for damage in damages[name]
+            for name, repairs in found.items()
+            for damage in _together(getattr(repairs, part))
         ]
         if rows:
-            print_table(_DAMAGE, rows)
-    if damaged:
-        raise typer.Exit(1)
+            print_table(("run", "array", "epochs", "seeds", title), rows)
 
 
 def _glance(info: "RunInfo") -> dict[str, Any]:
@@ -121,6 +156,7 @@ def _glance(info: "RunInfo") -> dict[str, Any]:
         "diverged": {int(seed): epoch for seed, epoch in info.attrs["diverged"].items()},
         "results": list(info.results),
         "stored_bytes": info.stored_bytes,
+        **({"part_of": info.attrs["part_of"]} if "part_of" in info.attrs else {}),
     }
 
 
@@ -128,7 +164,7 @@ def _details(place: "Place", info: "RunInfo") -> dict[str, Any]:
     """Give what else there is to say of a run."""
     from ipstore.group import read_document
 
-    provenance = {name: read_document(place / "results" / name)["attributes"] for name in info.results}
+    provenance = {name: read_document(place / "results" / name, "result")["attributes"] for name in info.results}
     attrs = {key: value for key, value in info.attrs.items() if key not in ("status", "diverged", "seeds")}
     by_group: dict[str, int] = {}
     sizes = place.sizes()
@@ -143,7 +179,26 @@ def _details(place: "Place", info: "RunInfo") -> dict[str, Any]:
         "stored_bytes": sum(sizes.values()),
         "bytes": by_group,
         "results": provenance,
+        **({"activations": _rebuilt(place)} if info.attrs["level"] == "weights" else {}),
     }
+
+
+def _rebuilt(place: "Place") -> str:
+    """Say how the activations of a run that stored its weights alone come out here."""
+    from ipstore.errors import CorruptionError
+    from ipstore.reader import open_published
+    from ipstore.virtual import rebuilt_within
+
+    tree = open_published(place)
+    if "not_rebuilt" in tree.attrs:
+        return f"cannot be rebuilt: {tree.attrs['not_rebuilt']}"
+    if not tree.sizes["epoch"]:
+        return "rebuilt from the weights when they are read"
+    try:
+        tolerance = rebuilt_within(tree)
+    except CorruptionError as error:
+        return str(error)
+    return f"rebuilt from the weights when they are read, {f'within {tolerance:.0e}' if tolerance else 'exactly'}"
 
 
 def _print_run(store: "Place", run: dict[str, Any]) -> None:
@@ -155,6 +210,7 @@ def _print_run(store: "Place", run: dict[str, Any]) -> None:
         "model": pairs(model),
         "training": pairs(run.get("config", {})),
         "level": run["level"] + (f" ({pairs(run['binning'])})" if "binning" in run else ""),
+        "activations": run.get("activations", ""),
         "layers": ", ".join(run["layers"]),
         "epochs": "none yet" if run["epochs"] is None else f"{run['epochs']} ({run['captured_epochs']} captured)",
         "seeds": f"{len(run['seeds'])} ({ranges(sorted(run['seeds']))})",
@@ -182,7 +238,7 @@ def _print_run(store: "Place", run: dict[str, Any]) -> None:
         print_table(("result", "estimator", "parameters", "labels", "epochs", "created"), rows, numbers=("epochs",))
 
 
-def _together(damages: "list[Damage]") -> list[dict[str, Any]]:
+def _together(damages: "Sequence[Damage]") -> list[dict[str, Any]]:
     """Draw together what differs in the seed alone."""
     seeds: dict[tuple[str, str, tuple[int, ...]], set[int]] = {}
     for damage in damages:

@@ -8,7 +8,18 @@ from ipstore.errors import ParameterError, StoreNotFoundError
 if TYPE_CHECKING:
     from ipstore.places import Location, Place
 
-__all__ = ["batch_size", "choose_runs", "interval", "labels", "seeds", "store_place", "task", "task_text", "widths"]
+__all__ = [
+    "batch_size",
+    "choose_runs",
+    "interval",
+    "labels",
+    "seeds",
+    "store_place",
+    "stored_runs",
+    "task",
+    "task_text",
+    "widths",
+]
 
 
 def task(text: str) -> tuple[str, dict[str, Any]]:
@@ -94,21 +105,36 @@ def choose_runs(store: "Location", run: str | None) -> tuple["Place", list[str]]
     Returns
     -------
     (Place, list of str)
-        The store, and names of its runs.
+        The store, and names under which `ipstore.open` opens its runs; that of runs in parts is their joint name.
     """
     from ipstore.format import check_store, find_run, split_run
+    from ipstore.parts import holders, named_runs
 
     place, inside = split_run(store)
     if run and inside:
         raise ParameterError(f"{store!r} names a run, and --run {run} another; give one of them")
     wanted = run or inside
+    check_store(place)
     if wanted is None:
-        check_store(place)
-        names = place.groups()
+        names = list(named_runs(place))
         if not names:
             raise StoreNotFoundError(f"the store {str(place)!r} holds no run yet: make one with `ipstore capture`")
         return place, names
-    return place, [find_run(place, wanted).name]
+    return place, [wanted if holders(place, wanted) else find_run(place, wanted).name]
+
+
+def stored_runs(store: "Location", run: str | None) -> tuple["Place", list[str]]:
+    """Find the same, but name each part of a run in parts.
+
+    Returns
+    -------
+    (Place, list of str)
+        The store, and names of its runs as they are stored.
+    """
+    from ipstore.parts import holders
+
+    place, names = choose_runs(store, run)
+    return place, [held for name in names for held in holders(place, name)]
 
 
 def labels(store: "Place", run: str, kind: str | None, information: float | None) -> dict[str, Any]:
@@ -144,11 +170,11 @@ def labels(store: "Place", run: str, kind: str | None, information: float | None
     import numpy as np
     import xarray as xr
 
+    import ipstore
     from ipstore.analysis.plane import View
-    from ipstore.reader import open_published
     from ipstore.trainers import tasks
 
-    tree = open_published(store / run)
+    tree = ipstore.open(store, run=run)
     if information is None:
         if View().probe(tree).labels == "hard":
             raise ParameterError(

@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 from ipstore.version import __version__
 
 if TYPE_CHECKING:
+    from ipstore.copying import Copied, copy
     from ipstore.integrity import verify
+    from ipstore.materialising import materialise
+    from ipstore.merging import merge
     from ipstore.reader import RunInfo, open, runs
 
-__all__ = ["RunInfo", "__version__", "open", "runs", "verify"]
+__all__ = ["Copied", "RunInfo", "__version__", "copy", "materialise", "merge", "open", "runs", "verify"]
 
 _HOMES = {
+    "materialise": "ipstore.materialising",
+    "Copied": "ipstore.copying",
     "RunInfo": "ipstore.reader",
+    "copy": "ipstore.copying",
+    "merge": "ipstore.merging",
     "open": "ipstore.reader",
     "runs": "ipstore.reader",
     "verify": "ipstore.integrity",

@@ -14,6 +14,7 @@
     ├── SpaceError (OSError)                    kind "space"         the run would not fit on the disk
     ├── StoreWriteError (OSError)               kind "write"         writing failed; the last commit stands
     ├── UnreachableError (ConnectionError)      kind "unreachable"   an object store or a scheduler that does not answer
+    │   └── ListingError                        kind "listing"       a web server that does not list its folders
     ├── CorruptionError (ValueError)            kind "corrupt"       stored bytes are not what was written
     ├── ActivationError (ValueError)            kind "activation"    activations that an estimator cannot take
     ├── EstimatorError (RuntimeError)           kind "estimator"     an estimator that failed at its work
@@ -34,6 +35,7 @@ __all__ = [
     "EstimatorError",
     "FormatVersionError",
     "IpstoreError",
+    "ListingError",
     "MissingPackageError",
     "NotAStoreError",
     "ParameterError",
@@ -138,6 +140,12 @@ class UnreachableError(IpstoreError, ConnectionError):
     """An object store or a scheduler does not answer, or refuses."""
 
     kind = "unreachable"
+
+
+class ListingError(UnreachableError):
+    """A web server does not list what lies in its folders."""
+
+    kind = "listing"
 
 
 class CorruptionError(IpstoreError, ValueError):

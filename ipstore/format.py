@@ -1,9 +1,9 @@
 """What marks a folder as a store, and which runs it holds. `docs/format.md` is the specification."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
+from ipstore.documents import decode
 from ipstore.errors import FormatVersionError, NotAStoreError, StoreNotFoundError, UnknownNameError
 from ipstore.places import DOCUMENT, Location, Place, locate
 from ipstore.schema import check_name
@@ -29,15 +29,22 @@ _CONVENTION = {
 }
 
 
-def check_version(attrs: Mapping[str, Any], where: Place) -> None:
+def check_version(attrs: Any, where: Place) -> None:
     """Refuse what is no ipstore group, or newer than this version reads.
+
+    Parameters
+    ----------
+    attrs
+        Of its document; anything, as it was read.
+    where : Place
 
     Raises
     ------
     NotAStoreError, FormatVersionError
     """
-    version = attrs.get("format_version")
-    if attrs.get("format") != FORMAT or not isinstance(version, int):
+    known = attrs if isinstance(attrs, dict) else {}
+    version = known.get("format_version")
+    if known.get("format") != FORMAT or type(version) is not int or version < 1:
         raise NotAStoreError(f"{str(where)!r} is a Zarr group, but not one that ipstore wrote")
     if version > FORMAT_VERSION:
         raise FormatVersionError(
@@ -54,14 +61,14 @@ def check_store(store: Place) -> None:
     StoreNotFoundError, NotAStoreError, FormatVersionError
     """
     try:
-        attrs = json.loads(store.read(DOCUMENT))["attributes"]
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, KeyError, TypeError):
+        attrs = decode(store.read(DOCUMENT)).get("attributes")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         if not store.is_taken():
             raise StoreNotFoundError(f"there is no store at {str(store)!r}") from None
         raise NotAStoreError(
             f"{str(store)!r} is not an ipstore store; to begin one, give a path that is free or an empty folder"
         ) from None
-    check_version(attrs if isinstance(attrs, dict) else {}, store)
+    check_version(attrs, store)
 
 
 def make_store(where: Location) -> None:
@@ -106,6 +113,7 @@ def split_run(store: Location) -> tuple[Place, str | None]:
         The store, and the run where the path names one.
     """
     place = locate(store)
-    if place.name and place.parent.exists(DOCUMENT) and not place.parent.parent.exists(DOCUMENT):
-        return place.parent, place.name
+    parent = place.parent
+    if place.name and parent.exists(DOCUMENT) and (parent.parent == parent or not parent.parent.exists(DOCUMENT)):
+        return parent, place.name
     return place, None

@@ -8,6 +8,7 @@ replaced. So a reader sees every array at the same epoch, a kill tears nothing, 
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Any
@@ -19,13 +20,15 @@ from zarr.core.chunk_key_encodings import ChunkKeyEncodingParams
 from zarr.core.metadata.v3 import ArrayV3Metadata
 from zarr.storage import MemoryStore, StorePath
 
-from ipstore.errors import NotAStoreError, RunExistsError, StoreNotFoundError
+from ipstore.documents import Kind, check_document, decode
+from ipstore.errors import NotAStoreError, ParameterError, RunExistsError, StoreNotFoundError
+from ipstore.format import check_version
 from ipstore.pipeline import codec_pipeline, codecs, compressor
 from ipstore.places import DOCUMENT, Lease, Place, Version
 from ipstore.schema import GrowingArray, StaticArray
 from ipstore.shards import Geometry, ShardWriter
 
-__all__ = ["GrowingGroup", "read_document", "remove_group", "utc_now"]
+__all__ = ["GrowingGroup", "open_array", "read_document", "remove_group", "utc_now"]
 
 _UNBOUNDED = 2**40  # epochs an array has room for while it is being written; only the published shape counts
 _LEASE = ".lease"
@@ -37,12 +40,14 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def read_document(place: Place) -> dict[str, Any]:
-    """Read a published group's ``zarr.json``.
+def read_document(place: Place, kind: Kind | None = None) -> dict[str, Any]:
+    """Read a published group's ``zarr.json``, and hold it against the format.
 
     Parameters
     ----------
     place : Place
+    kind : {"run", "result"}, optional
+        What it must be.
 
     Returns
     -------
@@ -54,26 +59,25 @@ def read_document(place: Place) -> dict[str, Any]:
         If there is none.
     NotAStoreError
         If it is not the metadata of a published group.
+    FormatVersionError
+        If a newer ipstore wrote it.
+    CorruptionError
+        If it says what no ipstore writes.
     """
-    return _read_version(place)[0]
+    return _read_version(place, kind)[0]
 
 
-def _read_version(place: Place) -> tuple[dict[str, Any], Version]:
+def _read_version(place: Place, kind: Kind | None = None) -> tuple[dict[str, Any], Version]:
     try:
         content, version = place.read_version(DOCUMENT)
-        document = json.loads(content)
+        document = decode(content)
     except FileNotFoundError:
         raise StoreNotFoundError(f"{str(place)!r} holds no Zarr group (there is no zarr.json)") from None
     except (ValueError, NotADirectoryError, IsADirectoryError) as error:
         raise NotAStoreError(f"{str(place / DOCUMENT)!r} is not the metadata of a Zarr group: {error}") from error
-    try:
-        published = document["attributes"]["commit"]["epochs"] >= 0
-        arrays = document["consolidated_metadata"]["metadata"].items()
-    except (TypeError, KeyError, AttributeError):
-        published, arrays = False, ()
-    if not published or not all(isinstance(array, dict) for _, array in arrays):
-        raise NotAStoreError(f"{str(place)!r} is a Zarr group, but not one that ipstore published")
-    return dict(document), version
+    check_version(document.get("attributes"), place)
+    check_document(document, place / DOCUMENT, kind)
+    return document, version
 
 
 class GrowingGroup:
@@ -100,19 +104,8 @@ class GrowingGroup:
         self._tails: dict[str, tuple[int, NDArray[Any]]] = {}  # what the last chunk of each small array holds
         self.attrs: dict[str, Any] = document["attributes"]
         self.epochs = int(self.attrs["commit"]["epochs"])
-        stored = place.zarr()
-        for path, metadata in self._growing().items():
-            roomy = deepcopy(metadata)
-            roomy["shape"][0] = _UNBOUNDED
-            array = self._arrays[path] = _open_array(StorePath(stored, path), roomy)
-            sharded = array.shards is not None
-            self._geometry[path] = Geometry(
-                (array.shards or array.chunks)[0],
-                array.chunks[0] if sharded else None,
-                array.fill_value,
-                compressor(array.dtype),
-            )
-        self._shards = ShardWriter(place)
+        self._shards = ShardWriter(place, lease.check)
+        self._open_arrays()
 
     @classmethod
     def create(
@@ -150,13 +143,13 @@ class GrowingGroup:
         NotAStoreError
             If something else is there; it stays.
         """
+        place.begin()
         left = place.sizes()
         if left and DOCUMENT not in left and _LEASE not in left:
             raise NotAStoreError(
                 f"{str(place)!r} holds {len(left)} files of something else (such as {min(left)!r}); choose another "
                 "name, or move them away"
             )
-        place.begin()
         lease = place.lease()
         try:
             if place.exists(DOCUMENT):
@@ -165,24 +158,26 @@ class GrowingGroup:
             nodes = _nodes(growing, static, shard_epochs, group_attrs or {})
             for key, content in nodes.items():
                 place.put(key, content, durable=False)
-            consolidated = {
-                key.removesuffix(f"/{DOCUMENT}"): json.loads(content)
-                for key, content in nodes.items()
-                if key.endswith(f"/{DOCUMENT}")
-            }
             document: dict[str, Any] = {
                 "zarr_format": 3,
                 "node_type": "group",
                 "attributes": {**attrs, "commit": _commit_record(0, 0) | _stored(nodes)},
-                "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": consolidated},
+                "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": _consolidated(nodes)},
             }
-            version = place.publish(_encoded(document), None)
+            content = _encoded(document)
+            try:
+                check_document(decode(content), place)
+            except ValueError as error:
+                raise ParameterError(f"nothing could read what would be written: {error}") from error
+            version = place.publish(content, None)
         except RunExistsError:
             lease.release()
             raise
         except BaseException:
-            place.remove()
-            lease.release()
+            try:
+                place.remove()
+            finally:
+                lease.release()
             raise
         return cls(place, document, version, lease)
 
@@ -207,12 +202,39 @@ class GrowingGroup:
             document, version = _read_version(place)  # again: now nobody else changes it
             group = cls(place, document, version, lease)
             if version is not None:
-                group._put_document()  # a writer that stalled until its lease ended finds that it was replaced
+                group._fence_off()
             group.sweep()
         except BaseException:
             lease.release()
             raise
         return group
+
+    def add(self, growing: Sequence[GrowingArray], shard_epochs: int, attrs: Mapping[str, Mapping[str, Any]]) -> None:
+        """Add arrays to the group; they come into sight with the next `publish`, by when all its epochs are written.
+
+        Parameters
+        ----------
+        growing : sequence of GrowingArray
+            In sub-groups that the group does not have.
+        shard_epochs : int
+        attrs : mapping of str to mapping
+            Attributes of the sub-groups, by path.
+        """
+        nodes = _nodes(growing, [], shard_epochs, attrs)
+        for key, content in nodes.items():
+            self.place.put(key, content, durable=False)
+        self._document["consolidated_metadata"]["metadata"] |= _consolidated(nodes)
+        self._open_arrays()
+
+    def discard(self, growing: Sequence[GrowingArray]) -> None:
+        """Take back what `add` added, and delete what was written of it."""
+        with suppress(OSError):  # what kept it from being written is what the caller hears of
+            self.flush()
+        metadata = self._document["consolidated_metadata"]["metadata"]
+        for path in (array.path for array in growing):
+            metadata.pop(path.rpartition("/")[0], None)
+            del metadata[path], self._arrays[path], self._geometry[path]
+        self.sweep()
 
     def write(self, path: str, start: int, values: NDArray[Any], seeds: slice = slice(None)) -> None:
         """Begin to write epochs of one array beyond the published ones; they are not visible yet.
@@ -225,7 +247,7 @@ class GrowingGroup:
         path : str
             Path of the array.
         start : int
-            Index along ``epoch`` of the first value; at or after `epochs`.
+            Index along ``epoch`` of the first value; at or after `epochs`, unless all that a chunk holds is replaced.
         values : (epoch, ...) array
             Of an array with one seed per chunk: within one shard. Not to be changed before `flush`.
         seeds : slice
@@ -244,14 +266,15 @@ class GrowingGroup:
             if inside:
                 part = np.concatenate([self._before(path, start - inside, start, seeds), part])
             start = (number + 1) * geometry.epochs
+            over = bool(inside) or number * geometry.epochs < self.epochs
             if geometry.chunk is None:
                 self._tails[path] = number * geometry.epochs, part
                 key = ".".join(map(str, ["c", number, *[0] * (array.ndim - 1)]))
-                self._shards.write(f"{path}/{key}", part, geometry, over=bool(inside))
+                self._shards.write(f"{path}/{key}", part, geometry, over=over)
                 continue
             for place, seed in enumerate(range(*seeds.indices(array.shape[1]))):
                 key = ".".join(map(str, ["c", number, seed, *[0] * (array.ndim - 2)]))
-                self._shards.write(f"{path}/{key}", part[:, place], geometry, over=bool(inside))
+                self._shards.write(f"{path}/{key}", part[:, place], geometry, over=over)
 
     def flush(self) -> None:
         """Wait until what was written is with the file system or the object store; until then it must not change."""
@@ -325,12 +348,32 @@ class GrowingGroup:
         self._shards.close()
         self._lease.release()
 
+    def _open_arrays(self) -> None:
+        """Open the growing arrays that are not open yet, with room beyond what is published."""
+        stored = self.place.zarr()
+        for path, metadata in self._growing().items():
+            if path in self._arrays:
+                continue
+            roomy = deepcopy(metadata)
+            roomy["shape"][0] = _UNBOUNDED
+            array = self._arrays[path] = open_array(StorePath(stored, path), roomy)
+            self._geometry[path] = Geometry(
+                (array.shards or array.chunks)[0],
+                array.chunks[0] if array.shards else None,
+                array.fill_value,
+                compressor(array.dtype),
+            )
+
     def _is_left_over(self, key: str, state: str | None) -> bool:
         path, _, name = key.rpartition("/")
+        if path.startswith("results"):  # groups of their own
+            return False
         if name.startswith("."):
-            return name != _LEASE and not path.startswith("results")
+            return name != _LEASE
         if path == "state":
             return key != state
+        if path and path not in self._document["consolidated_metadata"]["metadata"]:
+            return True
         if path not in self._geometry or not name.startswith("c."):
             return False
         return int(name.split(".")[1]) >= -(-self.epochs // self._geometry[path].epochs)
@@ -342,6 +385,15 @@ class GrowingGroup:
             return tail
         array = self._arrays[path]
         return np.asarray(array[(slice(first, stop), seeds)[: array.ndim]])
+
+    def _fence_off(self) -> None:
+        """Publish the last commit anew, so that a writer that slept until its lease ended can publish no more.
+
+        The version of an object may be no more than a digest of it, so that its content must change.
+        """
+        commit = self.attrs["commit"]
+        self._set_commit({**commit, "sequence": int(commit["sequence"]) + 1})
+        self._put_document()
 
     def _put_document(self) -> None:
         self._version = self.place.publish(_encoded(self._document), self._version)
@@ -380,6 +432,11 @@ def _commit_record(sequence: int, epochs: int) -> dict[str, Any]:
     return {"sequence": sequence, "epochs": epochs, "time": utc_now()}
 
 
+def _consolidated(nodes: Mapping[str, bytes]) -> dict[str, Any]:
+    ending = f"/{DOCUMENT}"
+    return {key.removesuffix(ending): json.loads(content) for key, content in nodes.items() if key.endswith(ending)}
+
+
 def _stored(nodes: Mapping[str, bytes]) -> dict[str, int]:
     """Count what is stored, the document of the group itself left out."""
     return {"files": len(nodes), "bytes": sum(map(len, nodes.values()))}
@@ -389,7 +446,8 @@ def _encoded(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, indent=1, allow_nan=False).encode()
 
 
-def _open_array(where: StorePath, metadata: Mapping[str, Any]) -> "zarr.Array[Any]":
+def open_array(where: StorePath, metadata: Mapping[str, Any]) -> "zarr.Array[Any]":
+    """Open an array with the metadata that its group's document has of it."""
     with codec_pipeline(where.store):
         return zarr.Array(zarr.AsyncArray(ArrayV3Metadata.from_dict(dict(metadata)), where))
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterable
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
 from ipstore.durable import replace_file, sync_directory, sync_filesystem, write_past_cache
-from ipstore.errors import RunLockedError
+from ipstore.errors import RunLockedError, StoreWriteError
 from ipstore.places import DOCUMENT, Place
+from ipstore.schema import is_name
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -20,6 +22,7 @@ __all__ = ["LocalPlace"]
 
 _LEASE = ".lease"
 _REMOVED = ".removed"
+_TEMPORARY = re.compile(rf"\.{re.escape(DOCUMENT)}\.[0-9]+\.tmp")
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,10 @@ class LocalPlace(Place):
         return file.stat().st_size if file.is_file() else None
 
     def is_taken(self) -> bool:
-        """Whether there is a file, or a folder that is not empty."""
-        return self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+        """Whether there is a file, or a folder with more than what was left of a document by a killed writer."""
+        if not self.path.is_dir():
+            return self.path.exists()
+        return any(not _TEMPORARY.fullmatch(entry.name) for entry in self.path.iterdir())
 
     def sizes(self, below: str = "") -> dict[str, int]:
         """Give every file below a path, with its number of bytes."""
@@ -99,8 +104,8 @@ class LocalPlace(Place):
         return found
 
     def groups(self) -> list[str]:
-        """Name the groups that are published right below, sorted."""
-        return sorted(path.parent.name for path in self.path.glob(f"[!.]*/{DOCUMENT}"))
+        """Name the groups that are published right below, sorted; what has no name of one is none."""
+        return sorted(path.parent.name for path in self.path.glob(f"*/{DOCUMENT}") if is_name(path.parent.name))
 
     def free_bytes(self) -> int:
         """Give the room on the file system."""
@@ -108,6 +113,7 @@ class LocalPlace(Place):
 
     def begin(self) -> None:
         """Make the folder, and clear away what a removal that was killed has left of another in its place."""
+        self._refuse_links()
         for left in self.path.parent.glob(f".{self.name}.*{_REMOVED}"):
             shutil.rmtree(left, ignore_errors=True)  # unless its own process is at it still
         if not self.path.is_dir():
@@ -118,6 +124,7 @@ class LocalPlace(Place):
         """Put a file in place in one step."""
         file = self.path / key
         if not file.parent.is_dir():
+            os.stat(self.path)  # a group that is gone is not begun anew
             file.parent.mkdir(parents=True, exist_ok=True)
         replace_file(file, content, durable=durable)
 
@@ -153,7 +160,14 @@ class LocalPlace(Place):
         sync_directory(place.path.parent)
 
     def lease(self) -> "_FileLease":
-        """Lock the file ``.lease`` of the group."""
+        """Lock the file ``.lease`` of the group.
+
+        Raises
+        ------
+        StoreWriteError
+            If a link lies in the group, through which a writer would write elsewhere.
+        """
+        self._refuse_links()
         return _FileLease(self.path)
 
     def is_leased(self) -> bool:
@@ -163,6 +177,25 @@ class LocalPlace(Place):
                 return not _flock(file, fcntl.LOCK_SH)
         except FileNotFoundError:
             return False
+
+    def _refuse_links(self) -> None:
+        """Refuse to write where a link leads elsewhere; a store or a run may itself lie behind one."""
+        results = self.path.parent
+        inside_a_run = results.name == "results" and not (results / DOCUMENT).exists()
+        links = [path for path in (results, self.path) if path.is_symlink()] if inside_a_run else []
+        folders = [self.path] if self.path.is_dir() else []
+        while folders and not links:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_symlink():
+                        links.append(Path(entry))
+                    elif entry.is_dir(follow_symlinks=False):
+                        folders.append(Path(entry))
+        if links:
+            raise StoreWriteError(
+                f"{str(links[0])!r} is a link, and nothing is written through one inside a run: put in its place what "
+                "it leads to, or link the whole run"
+            )
 
 
 class _FileLease:

@@ -1,5 +1,6 @@
 """Reading: a store or a run as a lazy `xarray.DataTree`."""
 
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ import numpy as np
 import xarray as xr
 
 from ipstore.chunking import TASK_BYTES, task_cells
-from ipstore.format import check_store, check_version, find_run, split_run
+from ipstore.errors import ListingError
+from ipstore.format import check_store, find_run, split_run
 from ipstore.group import read_document
 from ipstore.parts import holders, join, named_runs
 from ipstore.pipeline import codec_pipeline
@@ -49,17 +51,17 @@ def open(store: Location, run: str | None = None) -> xr.DataTree:
         If parts do not fit together; the message names what differs, and in which.
     """
     place, run = split_run(store) if run is None else (locate(store), run)
-    if run is not None:
-        return _open_held(place, run, holders(place, run))
     check_store(place)
+    if run is not None:
+        return _open_held(place, run, holders(place, run) or [find_run(place, run).name])
     children = {name: _open_held(place, name, held) for name, held in named_runs(place).items()}
     return xr.DataTree(children=children, name=place.name)
 
 
 def _open_held(store: Place, run: str, held: Sequence[str]) -> xr.DataTree:
     """Open what is known as `run`: a run, or several that hold parts of it."""
-    if held in ([], [run]):
-        return open_run(find_run(store, run))
+    if held == [run]:
+        return open_run(store / run)
     return join(run, {name: open_run(store / name) for name in held})
 
 
@@ -79,13 +81,21 @@ def open_run(run: Location) -> xr.DataTree:
     tree = open_published(place)
     epochs = tree["epoch"].to_numpy()
     results = {}
-    for name in (place / "results").groups():
+    for name in _result_names(place):
         result = open_published(place / "results" / name).to_dataset()
         stands_there = np.array_equal(result["epoch"], epochs)
         results[name] = xr.DataTree(result if stands_there else result.reindex(epoch=epochs))
     if results:
         tree["results"] = xr.DataTree(children=results)
     return tree
+
+
+def _result_names(run: Place) -> list[str]:
+    try:
+        return (run / "results").groups()
+    except ListingError as error:
+        warnings.warn(f"the results of {run.name!r} are left out: {error}", stacklevel=4)
+        return []
 
 
 def open_published(group: Location) -> xr.DataTree:
@@ -104,15 +114,15 @@ def open_published(group: Location) -> xr.DataTree:
     StoreNotFoundError, NotAStoreError, FormatVersionError
     """
     place = locate(group)
-    check_version(read_document(place)["attributes"], place)
+    read_document(place)  # refuses what xarray would trip over, or take for data
     store = place.zarr()
     with codec_pipeline(store):
-        tree: xr.DataTree = _open_tree(store, engine="zarr", chunks=None, consolidated=True, cache=False)
+        tree: xr.DataTree = _open_tree(store, engine="zarr", chunks=None, consolidated=True, zarr_format=3, cache=False)
+    tree.name = place.name
     tree = with_activations(tree)
     chunked: xr.DataTree = tree.map_over_datasets(
         lambda node: node.assign({name: array.chunk(_task_chunks(array)) for name, array in node.data_vars.items()})
     )
-    chunked.name = place.name
     return chunked
 
 
@@ -171,15 +181,17 @@ def run_info(run: Location) -> RunInfo:
     StoreNotFoundError, NotAStoreError, FormatVersionError
     """
     place = locate(run)
-    attrs = read_document(place)["attributes"]
-    check_version(attrs, place)
+    attrs = read_document(place, "run")["attributes"]
     status = attrs["status"]
     if place.is_leased():
         status = "live"
     elif status == "running":
         status = "stopped"
-    results = (place / "results").groups()
-    commits = [attrs["commit"], *(read_document(place / "results" / name)["attributes"]["commit"] for name in results)]
+    results = _result_names(place)
+    commits = [
+        attrs["commit"],
+        *(read_document(place / "results" / name, "result")["attributes"]["commit"] for name in results),
+    ]
     if all("bytes" in commit for commit in commits):
         stored, files = (sum(commit[name] for commit in commits) for name in ("bytes", "files"))
     else:  # written by ipstore 0.1, which did not count

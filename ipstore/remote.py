@@ -14,17 +14,19 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Self, TypeVar
+from urllib.parse import quote, unquote, urlsplit
 
-from ipstore.errors import MissingPackageError, ParameterError, RunLockedError, UnreachableError
+from zarr.abc.store import ByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import ObjectStore
+
+from ipstore.errors import ListingError, MissingPackageError, ParameterError, RunLockedError, UnreachableError
 from ipstore.places import DOCUMENT, Place, Version
-
-if TYPE_CHECKING:
-    from zarr.abc.store import Store
+from ipstore.schema import is_name
 
 __all__ = ["SCHEMES", "RemotePlace", "reachable"]
 
@@ -38,7 +40,17 @@ _RENEW_SECONDS = 15.0
 _ATTEMPT_SECONDS, _RETRY_SECONDS = 30.0, 45.0
 """Of one attempt of a request, and of all in which it may be begun again: a put ends well before a lease does."""
 
-_ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT")
+_ENDPOINTS = (
+    *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"),
+    *("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT", "GOOGLE_BASE_URL"),
+)
+
+_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_NAME and "
+    "AZURE_STORAGE_ACCOUNT_KEY, or AWS_SKIP_SIGNATURE=true, GOOGLE_SKIP_SIGNATURE=true, AZURE_SKIP_SIGNATURE=true"
+)
+_ASKS_MACHINE = re.compile(r"/latest/api/token|/latest/meta-data|/computeMetadata/|/metadata/identity/")
+"""Where a machine of a cloud asks that cloud for its credentials, when it was given none."""
 
 _T = TypeVar("_T")
 
@@ -66,14 +78,20 @@ class RemotePlace(Place):
     def at(cls, url: str) -> Self:
         """Give the place of a URL; see `ipstore.places.locate`."""
         parts = urlsplit(url)
-        if parts.username or parts.password or parts.query:
-            shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        host = parts.netloc.rpartition("@")[2]
+        shown = f"{parts.scheme}://{host}{parts.path}"
+        if parts.username or parts.password or parts.query or parts.fragment:
             raise ParameterError(
-                f"the URL {shown} came with credentials or a query, which would end up in logs and stores: leave them "
-                "out, and set the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or GOOGLE_..., AZURE_...)"
+                f"the URL {shown} came with credentials, or with a part after ? or #, which would end up in logs and "
+                f"stores: leave them out, and set the environment, {_CREDENTIALS}"
             )
-        root = f"{parts.scheme.lower()}://{parts.netloc}"
-        return cls(_connect(root), root, re.sub("/+", "/", parts.path).strip("/"))
+        if not host:
+            raise ParameterError(
+                f"the URL {shown} names no bucket, container or host: give one, as in s3://bucket/path"
+            )
+        root = f"{parts.scheme}://{host}"
+        path = unquote(parts.path) if parts.scheme in _READ_ONLY else parts.path
+        return cls(_connect(root), root, re.sub("/+", "/", path).strip("/"))
 
     @property
     def name(self) -> str:
@@ -91,11 +109,13 @@ class RemotePlace(Place):
     def __str__(self) -> str:
         return f"{self.root}/{self.path}"
 
-    def zarr(self) -> "Store":
-        """Give the Zarr store whose root is this prefix, to read."""
-        from zarr.storage import ObjectStore
+    def zarr(self) -> Store:
+        """Give the Zarr store whose root is this prefix, to read.
 
-        return ObjectStore(_connect(str(self)), read_only=True)
+        It can be pickled, for workers on other machines, and takes no credentials with it: obstore takes them anew
+        from the environment where it is unpickled.
+        """
+        return _Objects(_connect(f"{self.root}/{quote(self.path)}"), read_only=True)
 
     def read(self, key: str) -> bytes:
         """Read all of an object."""
@@ -116,23 +136,26 @@ class RemotePlace(Place):
             return None
 
     def is_taken(self) -> bool:
-        """Whether any object lies below."""
-        with reachable(self):
-            return any(page for page in self.store.list(self.path or None, chunk_size=1))
+        """Whether any object lies below; not, as far as one can see, where nothing is listed."""
+        try:
+            with self._listing():
+                return any(page for page in self.store.list(self.path or None, chunk_size=1))
+        except ListingError:
+            return False
 
     def sizes(self, below: str = "") -> dict[str, int]:
         """Give every key below a path, with its number of bytes."""
         start = len(self.path) + 1 if self.path else 0
-        with reachable(self):
+        with self._listing():
             pages = self.store.list(self._key(below) or None, chunk_size=1000)
             return {str(found["path"])[start:]: int(found["size"]) for page in pages for found in page}
 
     def groups(self) -> list[str]:
         """Name the groups that are published right below, sorted."""
-        with reachable(self):
+        with self._listing():
             prefixes = self.store.list_with_delimiter(self.path or None)["common_prefixes"]
         names = [str(prefix).rpartition("/")[2] for prefix in prefixes]
-        names = [name for name in names if not name.startswith(".")]
+        names = [name for name in names if is_name(name)]
         there = self._each(lambda name: self.exists(f"{name}/{DOCUMENT}"), names)
         return sorted(name for name, is_there in zip(names, there, strict=True) if is_there)
 
@@ -141,11 +164,9 @@ class RemotePlace(Place):
 
     def begin(self) -> None:
         """Refuse what can only be read; an object store has no folders to make."""
-        if self.root.startswith(_READ_ONLY):
-            raise ParameterError(
-                f"{self} can be read, not written: a store is written at {', '.join(SCHEMES[: -len(_READ_ONLY)])}:// "
-                "or in a folder"
-            )
+        if self._is_read_only:
+            written = ", ".join(f"{scheme}://" for scheme in SCHEMES if scheme not in _READ_ONLY)
+            raise ParameterError(f"{self} can be read, not written: a store is written at {written} or in a folder")
 
     def put(self, key: str, content: bytes, *, durable: bool = True) -> None:
         """Put an object."""
@@ -161,10 +182,15 @@ class RemotePlace(Place):
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects."""
+        doomed = [self._key(key) for key in keys]
         with reachable(self):
-            doomed = [self._key(key) for key in keys]
-            if doomed:
-                self.store.delete(doomed)
+            try:
+                if doomed:
+                    self.store.delete(doomed)
+            except FileNotFoundError:  # as Azure says of one that is gone; it may have left the others
+                for key in doomed:
+                    with suppress(FileNotFoundError):
+                        self.store.delete(key)
 
     def remove(self) -> None:
         """Delete the group's document, then all else; the lease last."""
@@ -186,7 +212,26 @@ class RemotePlace(Place):
 
     def is_leased(self) -> bool:
         """Whether the object ``.lease`` was renewed within its time."""
-        return self.root.partition(":")[0] not in _READ_ONLY and _remaining(self) > 0
+        return not self._is_read_only and _read_lease(self)[1] > 0
+
+    @property
+    def _is_read_only(self) -> bool:
+        return self.root.startswith(_READ_ONLY)
+
+    @contextmanager
+    def _listing(self) -> Iterator[None]:
+        """Say of a web server that does not list what lies in a folder (few do, by WebDAV) that this is why."""
+        try:
+            with reachable(self):
+                yield
+        except UnreachableError as error:
+            if not self._is_read_only:
+                raise
+            status = str(error).rpartition("status code: ")[2].strip(" :")
+            raise ListingError(
+                f"the web server does not list what lies in {self} ({status}): name a run that is there, after the "
+                "store's URL or by --run"
+            ) from None
 
     def _key(self, key: str) -> str:
         return "/".join(part for part in (self.path, key) if part)
@@ -196,24 +241,32 @@ class RemotePlace(Place):
             return _version(self.store.put(self._key(key), content, mode=mode, use_multipart=False))
 
     def _put_if(self, key: str, content: bytes, version: Version) -> Version:
-        """Put an object in place of a version, or where there is none."""
+        """Put an object in place of a version, or where there is none.
+
+        Where the answer is lost, only the object itself can tell whether the put was done.
+        """
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-        try:
-            with reachable(self):
-                mode = "create" if version is None else version
-                return _version(self.store.put(self._key(key), content, mode=mode, use_multipart=False))
-        except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+        deadline = time.monotonic() + _RETRY_SECONDS
+        while True:
+            try:
+                return self._put(key, content, "create" if version is None else version)
+            except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+                pass
+            except UnreachableError:  # one that took too long is not begun again by obstore, as others are
+                if time.monotonic() > deadline:
+                    raise
             try:
                 stored, found = self.read_version(key)
             except FileNotFoundError:
                 stored, found = b"", None
-            if stored == content:  # the put was done, but the answer was lost, and it was begun again
+            if stored == content:
                 return found
-            raise RunLockedError(
-                f"{self / key} was changed by another writer in the meantime, so this one stops; what the other "
-                "published stands"
-            ) from None
+            if found != version:
+                raise RunLockedError(
+                    f"{self / key} was changed by another writer in the meantime, so this one stops; what the other "
+                    "published stands"
+                )
 
     def _copy(self, key: str, place: Self) -> None:
         with reachable(self):
@@ -222,6 +275,14 @@ class RemotePlace(Place):
     def _each(self, work: Callable[[str], _T], keys: Iterable[str]) -> list[_T]:
         with ThreadPoolExecutor(self.writers) as pool:
             return list(pool.map(work, keys))
+
+
+class _Objects(ObjectStore[Any]):
+    """The same for Zarr; a server that does not answer is an `UnreachableError` there too, in a Dask task as well."""
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        with reachable(self.store):
+            return await super().get(key, prototype, byte_range)
 
 
 class _TimedLease:
@@ -234,20 +295,15 @@ class _TimedLease:
         self._place = place
         self._token = uuid.uuid4().hex
         self._lost: RunLockedError | None = None
-        remaining, version = _remaining(place), None
+        lease, remaining, version = _read_lease(place)
         if remaining > 0:
-            holder = _read_lease(place)[0].get("holder", "another process")
             raise RunLockedError(
-                f"{place.name!r} is being written by {holder}; wait for it to end, or stop it, and try again. If it "
-                f"has ended without a word, its lease does in {remaining:.0f} s"
+                f"{place.name!r} is being written by {lease.get('holder', 'another process')}; wait for it to end, or "
+                f"stop it, and try again. If it has ended without a word, its lease does in {remaining:.0f} s"
             )
-        try:
-            version = place.read_version(_LEASE)[1]
-        except FileNotFoundError:
-            version = None
         self._renewals = 0
-        self._version = place._put_if(_LEASE, self._content(), version)
         self._renewed = time.monotonic()
+        self._version = place._put_if(_LEASE, self._content(), version)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="ipstore-lease", daemon=True)
         self._thread.start()
@@ -271,8 +327,8 @@ class _TimedLease:
         if self._lost is None:
             try:
                 self._place._put_if(_LEASE, self._content(released=True), self._version)
-            except RunLockedError:
-                return  # it lapsed and was taken, or was removed with the group
+            except (RunLockedError, UnreachableError):
+                return  # it was taken, or was removed with the group; or it ends by itself
 
     def _content(self, **more: Any) -> bytes:
         holder = f"process {os.getpid()} on {socket.gethostname()}"
@@ -284,12 +340,19 @@ class _TimedLease:
             self._renewals += 1
             begun = time.monotonic()
             try:
-                self._version = self._place._put_if(_LEASE, self._content(), self._version)
+                try:
+                    self._version = self._place._put_if(_LEASE, self._content(), self._version)
+                except RunLockedError:
+                    lease, _, version = _read_lease(self._place)
+                    if lease.get("token") != self._token:
+                        raise
+                    # An earlier renewal was done after all, though nobody answered.
+                    self._version = self._place._put_if(_LEASE, self._content(), version)
                 self._renewed = begun
             except RunLockedError as error:
                 self._lost = error
                 return
-            except OSError:
+            except UnreachableError:
                 continue  # `check` refuses once this has lasted too long
 
 
@@ -308,31 +371,25 @@ def _connect(url: str) -> Any:
         return from_url(url, client_options=options, retry_config=retry)
 
 
-def _read_lease(place: RemotePlace) -> tuple[dict[str, Any], float]:
-    """Read who holds the lease, and how many seconds ago it was renewed, by this machine's clock."""
-    with reachable(place):
-        found = place.store.get(place._key(_LEASE))
-        lease = json.loads(bytes(found.bytes()))
-        age = datetime.now(UTC) - found.meta["last_modified"]
-    return (lease if isinstance(lease, dict) else {}), age.total_seconds()
+def _read_lease(place: RemotePlace) -> tuple[dict[str, Any], float, Version]:
+    """Read the lease of a group: what it says, in how many seconds it ends, and its version.
 
-
-def _remaining(place: RemotePlace) -> float:
-    """Seconds until the lease of a group ends; zero or less if nobody holds it.
-
-    Clocks may differ. A lease that is taken too early for that reason does no harm to what is published: its former
-    holder fails at its next renewal or commit.
+    Zero seconds or less, if nobody holds it. Clocks may differ: a lease that is taken too early for that reason does
+    no harm to what is published, as its former holder fails at its next renewal or commit.
     """
     try:
-        lease, age = _read_lease(place)
+        with reachable(place):
+            found = place.store.get(place._key(_LEASE))
+            content, meta = bytes(found.bytes()), found.meta
     except FileNotFoundError:
-        return 0.0
-    except ValueError:
-        return _LEASE_SECONDS  # not one that ipstore wrote: rather wait than write
-    if lease.get("released"):
-        return 0.0
-    seconds = lease.get("seconds")
-    return (seconds if isinstance(seconds, int | float) else _LEASE_SECONDS) - age
+        return {}, 0.0, None
+    try:
+        lease = json.loads(content)
+        seconds = 0.0 if lease.get("released") else float(lease["seconds"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        lease, seconds = {}, _LEASE_SECONDS  # not one that ipstore wrote: rather wait than write
+    age = (datetime.now(UTC) - meta["last_modified"]).total_seconds() - 1  # it tells whole seconds
+    return lease, seconds and seconds - max(age, 0), _version(meta)
 
 
 def _version(meta: Any) -> Version:
@@ -355,7 +412,7 @@ def reachable(place: Any) -> Iterator[None]:
     except (AlreadyExistsError, PreconditionError):
         raise
     except BaseError as error:
-        reason = str(error).partition("\n")[0]
-        if "169.254.169.254" in reason:  # where a machine of a cloud asks for its credentials, when it was given none
-            reason = "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true"
+        reason = re.sub(r"//[^/@\s]*@", "//", str(error).partition("\n")[0])
+        if _ASKS_MACHINE.search(reason):
+            reason = f"no credentials were found ({reason}): set the environment, {_CREDENTIALS}"
         raise UnreachableError(f"{place}: {reason}") from None

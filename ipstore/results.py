@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from ipstore.errors import ParameterError, RunExistsError
-from ipstore.format import FORMAT, FORMAT_VERSION, check_version
+from ipstore.format import FORMAT, FORMAT_VERSION
 from ipstore.group import GrowingGroup, read_document, remove_group, utc_now
 from ipstore.places import DOCUMENT, Place
 from ipstore.reader import open_published
@@ -138,8 +138,7 @@ def open_result(run: Place, name: str) -> xr.Dataset:
 
 
 def _check_same(place: Place, provenance: Mapping[str, Any], identity: Sequence[str]) -> None:
-    attrs = read_document(place)["attributes"]
-    check_version(attrs, place)
+    attrs = read_document(place, "result")["attributes"]
     different = {key: attrs.get(key) for key in identity if attrs.get(key) != provenance.get(key)}
     if different:
         raise ParameterError(

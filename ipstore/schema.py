@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ipstore.errors import ParameterError
 
-__all__ = ["EPOCHS", "GrowingArray", "StaticArray", "check_name", "shard_epochs"]
+__all__ = ["EPOCHS", "GrowingArray", "StaticArray", "check_name", "is_name", "shard_epochs"]
 
 _CHUNK_BYTES_PER_VALUE = 16  # inner chunks are 4 epochs of float32, 8 of float16, 16 of codes, which repeat the most
 _MIN_SHARD_EPOCHS, _MAX_SHARD_EPOCHS = 4, 64
@@ -46,12 +46,17 @@ def check_name(what: str, name: str) -> str:
         If the name is more than letters, digits and ``_ . + = -``, begins with other than a letter, a digit or
         ``_``, is longer than 128 characters, or is one that Zarr keeps for itself.
     """
-    if not _NAME.fullmatch(name) or name.lower() in {"zarr.json", "c"}:
+    if not is_name(name):
         raise ParameterError(
             f"{what} names are 1 to 128 letters, digits and _ . + = -, beginning with a letter, digit or _, "
             f"but got {name!r}"
         )
     return name
+
+
+def is_name(name: str) -> bool:
+    """Whether `check_name` lets a name pass."""
+    return bool(_NAME.fullmatch(name)) and name.lower() not in {"zarr.json", "c"}
 
 
 @dataclass(frozen=True)

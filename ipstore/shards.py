@@ -8,6 +8,7 @@ from there, past the cache; it must be durable soon anyway, and nobody is waitin
 
 import mmap
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from math import prod
@@ -55,6 +56,8 @@ class ShardWriter:
     ----------
     place : Place
         Of the group.
+    check : callable
+        Called right before an object is put; raises if that must not be.
 
     Attributes
     ----------
@@ -62,8 +65,9 @@ class ShardWriter:
         Objects and bytes that were written.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, check: Callable[[], None] = lambda: None) -> None:
         self._place = place
+        self._check = check
         self._pool = ThreadPoolExecutor(place.writers, thread_name_prefix="ipstore-shards")
         self._benches = threading.local()
         self._pending: list[Future[int]] = []
@@ -100,6 +104,7 @@ class ShardWriter:
             self._benches.own = _Bench()
         content = self._benches.own.put_together(values, geometry)
         before = (self._place.size(key) or 0) if over else 0
+        self._check()
         self._place.put_chunk(key, content, over=over)
         return len(content) - before
 

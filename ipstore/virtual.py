@@ -111,7 +111,7 @@ def rebuilt_within(tree: xr.DataTree) -> float:
 
 
 def _arrays(tree: xr.DataTree, model: Rebuilder) -> dict[str, xr.DataArray]:
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for path, dims in _RECORDS.items():
         if path.partition("/")[0] not in tree.children or path.partition("/")[2] not in tree[path.partition("/")[0]]:
             raise CorruptionError(f"the run {tree.name!r} has no {path}, without which nothing can be rebuilt")

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ipstore.block import Block
-from ipstore.errors import IpstoreError, RunExistsError, StoreWriteError
-from ipstore.format import FORMAT, FORMAT_VERSION, check_store, check_version, make_store
+from ipstore.errors import IpstoreError, RunExistsError, RunLockedError, StoreWriteError
+from ipstore.format import FORMAT, FORMAT_VERSION, check_store, make_store
 from ipstore.group import GrowingGroup, read_document, remove_group, utc_now
 from ipstore.places import DOCUMENT, Location, Place, locate
 from ipstore.plan import RunPlan, require_space
@@ -112,9 +112,11 @@ class RunWriter:
         check_store(locate(store))
         place = locate(store) / check_name("run", run)
         try:
-            check_version(read_document(place)["attributes"], place)
+            read_document(place, "run")
             return cls(GrowingGroup.resume(place))
-        except PermissionError as error:
+        except OSError as error:
+            if isinstance(error, IpstoreError):
+                raise
             raise StoreWriteError(f"cannot continue run {run!r} in {str(store)!r}: {error}") from error
 
     @property
@@ -162,6 +164,8 @@ class RunWriter:
         ------
         StoreWriteError
             The last commit stands, and the run can be resumed from it.
+        RunLockedError
+            The lease was lost; what the other writer published stands.
         """
         if (self._progress[block.seeds] != block.start).any():
             raise ValueError(f"a block from {block.start} does not follow epochs {self._progress[block.seeds]}")
@@ -174,6 +178,8 @@ class RunWriter:
             if self._progress.min() < first + self.shard_epochs:
                 return False
             self._commit(first)
+        except RunLockedError:
+            raise
         except (OSError, RuntimeError) as error:  # zarrs reports a failed write as a RuntimeError
             raise self._failure(error) from error
         return True
@@ -197,6 +203,8 @@ class RunWriter:
                 self._commit(first)
             else:
                 self._group.publish(self.epochs, self._standing_record())
+        except RunLockedError:
+            raise
         except (OSError, RuntimeError) as error:
             raise self._failure(error) from error
 

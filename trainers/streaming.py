@@ -6,7 +6,7 @@ import queue
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -16,12 +16,20 @@ import xarray as xr
 
 from ipstore.binning import Binning
 from ipstore.block import Block, block_bytes
-from ipstore.errors import ParameterError, ResumeError, StoreWriteError
+from ipstore.errors import (
+    CorruptionError,
+    ParameterError,
+    ResumeError,
+    RunExistsError,
+    StoreWriteError,
+    UnknownNameError,
+)
 from ipstore.levels import Level, check_level
-from ipstore.places import Location
+from ipstore.parts import part_name
+from ipstore.places import DOCUMENT, Location, Place, locate
 from ipstore.plan import RunPlan
 from ipstore.reader import open_published, open_run
-from ipstore.schema import StaticArray
+from ipstore.schema import StaticArray, check_name
 from ipstore.trainers.backend import Backend
 from ipstore.trainers.blocks import captured_epochs
 from ipstore.trainers.config import TrainConfig
@@ -33,6 +41,7 @@ from ipstore.writer import BackgroundWriter, RunWriter
 
 __all__ = ["DivergedWarning", "Progress", "capture", "plan_run", "resume"]
 
+_MOST_CAPTURED = 2**24
 _BOUNDED = {"tanh": (-1.0, 1.0), "hard_tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
 """Ranges of activations; the softmax output lies in [0, 1] and shares the bins of the others, as in the paper."""
 
@@ -131,6 +140,7 @@ def capture(
     config: TrainConfig | None = None,
     *,
     seeds: Sequence[int] = range(20),
+    part: str | None = None,
     level: str = "full",
     binning: Binning | None = None,
     every: int = 1,
@@ -154,6 +164,9 @@ def capture(
     config : TrainConfig, optional
     seeds : sequence of int
         One network each; a seed decides initialisation, train subset and batch order, whatever the other seeds.
+    part : str, optional
+        Write part ``a`` of the run ``big``, whose other seeds are trained elsewhere, as the run ``big+a``.
+        ``ipstore.open(store, run="big")`` presents all parts in a store as one, `ipstore.merge` makes them one.
     level : {"full", "half", "codes", "weights"}
         How much of the activations is kept: float32, float16, the bin of each value, or parameters only.
     binning : Binning, optional
@@ -199,6 +212,10 @@ def capture(
         log_spaced=log_spaced,
         shard_epochs=shard_epochs,
     )
+    if part is not None:
+        if (locate(store) / check_name("run", run)).exists(DOCUMENT):
+            raise RunExistsError(f"run {run!r} exists already in {str(store)!r}, whole: give its parts another name")
+        plan, run = replace(plan, attrs={**plan.attrs, "part_of": run}), part_name(run, part)
     count = _processes(processes, len(seeds), device)
     epochs = captured_epochs(config.epochs, every, log_spaced)
     writer = RunWriter.create(store, run, plan, len(epochs), overwrite=overwrite)
@@ -222,6 +239,7 @@ def resume(
     ----------
     store : path or URL
     run : str
+        A part is named as it is stored, ``"big+a"``.
     epochs : int, optional
         Epochs to train in all; by default what the run was to reach. More extends a finished run.
     processes, device, on_progress
@@ -254,11 +272,9 @@ def _stored_job(writer: RunWriter, epochs: int | None, device: str) -> Job:
     """Make the job that continues a stored run."""
     attrs = writer.attrs
     stored = open_published(writer.place)
-    settings = dict(attrs["config"])
-    schedule = {name: settings.pop(name) for name in ("every", "log_spaced")}
+    config, schedule = _stored_config(writer.place, attrs.get("config", {}))
     if epochs is not None:
-        settings["epochs"] = epochs
-    config = TrainConfig.from_dict(settings)
+        config = replace(config, epochs=epochs)
     before = [int(epoch) for epoch in stored["epoch"]] if writer.epochs else []
     if before and config.epochs < before[-1]:
         raise ResumeError(
@@ -267,16 +283,19 @@ def _stored_job(writer: RunWriter, epochs: int | None, device: str) -> Job:
         )
     attrs["config"] = {**config.to_dict(), **schedule}
     attrs["status"] = "running"
-    probe = {name: array.to_numpy() for name, array in stored["probe"].data_vars.items()}
-    task = Task(
-        probe["x"],
-        probe["p_x"],
-        probe["p_y_given_x"],
-        probe["x_id"],
-        population=attrs.get("probe") == "population",
-        name=attrs["task"],
-        params=attrs["task_params"],
-    )
+    probe = {str(name): array.to_numpy() for name, array in stored["probe"].data_vars.items()}
+    try:
+        task = Task(
+            probe["x"],
+            probe["p_x"],
+            probe["p_y_given_x"],
+            probe["x_id"],
+            population=attrs.get("probe") == "population",
+            name=attrs["task"],
+            params=attrs.get("task_params", {}),
+        )
+    except (KeyError, ParameterError) as error:
+        raise CorruptionError(f"the probe of run {writer.place.name!r} is no task to train on: {error}") from error
     binning = attrs.get("binning")
     plan = plan_run(
         task,
@@ -287,8 +306,41 @@ def _stored_job(writer: RunWriter, epochs: int | None, device: str) -> Job:
         shard_epochs=writer.shard_epochs,
         **schedule,
     )
+    _require_same(writer.place, plan, stored)
     after = [epoch for epoch in captured_epochs(config.epochs, **schedule) if not before or epoch > before[-1]]
-    return _job(task, config, plan, before + after, len(before), writer.state(), device)
+    state = writer.state()
+    if before and not state:
+        raise ResumeError(f"run {writer.place.name!r} kept no state to continue from")
+    return _job(task, config, plan, before + after, len(before), state, device)
+
+
+def _stored_config(run: Place, stored: Mapping[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
+    """Read how a run is trained, and at which epochs it is captured."""
+    settings = dict(stored)
+    every, log_spaced = settings.pop("every", 1), settings.pop("log_spaced", None)
+    try:
+        config = TrainConfig.from_dict(settings)
+        if type(every) is not int or not (log_spaced is None or type(log_spaced) is int):
+            raise ParameterError(f"every and log_spaced must be integers but are {every!r} and {log_spaced!r}")
+        if max(config.epochs // max(1, every), log_spaced or 0) > _MOST_CAPTURED:
+            raise ParameterError(f"it would be captured more than {_MOST_CAPTURED} times")
+        captured_epochs(config.epochs, every, log_spaced)
+    except (ParameterError, UnknownNameError) as error:
+        raise CorruptionError(f"the attribute 'config' of run {run.name!r} describes no training: {error}") from error
+    return config, {"every": every, "log_spaced": log_spaced}
+
+
+def _require_same(run: Place, plan: RunPlan, stored: xr.DataTree) -> None:
+    """Refuse to write arrays of other shapes or types than are stored."""
+    for array in plan.arrays:
+        group, _, name = array.path.rpartition("/")
+        held = stored[group or "/"].dataset.get(name) if not group or group in stored.children else None
+        given = None if held is None else (held.shape[1:], held.dtype)
+        if given != (tuple(array.shape), np.dtype(array.dtype)):
+            raise CorruptionError(
+                f"the attributes of run {run.name!r} describe other arrays than it holds: {array.path!r} would be "
+                f"{array.dtype} of {tuple(array.shape)} an epoch, but it is {given}"
+            )
 
 
 def _job(

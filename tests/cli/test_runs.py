@@ -131,3 +131,39 @@ def test_damage_that_differs_in_the_seed_alone_is_one_row(store: Path) -> None:
     (run,) = ipstore_json("verify", store / "rule-tanh", code=1)["runs"]
     assert [(damage["array"], damage["seeds"]) for damage in run["damage"]] == [("activations/output", [0, 1])]
     assert re.search(r"activations/output +0-5 +0-1 ", ipstore("verify", store, code=1).stdout)
+
+
+# verify --repair --------------------------------------------------------------
+
+
+def test_repair(store: Path) -> None:
+    whole = chunk(store).read_bytes()
+    chunk(store).write_bytes(whole[:40])
+    (store / "rule-tanh" / "state" / "99.safetensors").write_bytes(b"left")
+    (store / "half-made").mkdir()
+    (store / "half-made" / ".lease").write_bytes(b"")
+    found = ipstore_json("verify", store, "--repair")
+    assert found["removed"] == ["half-made"]
+    hard, tanh = found["runs"]
+    assert hard == {"run": "hard", "whole": True, "damage": [], "repaired": [], "removed": []}
+    assert (tanh["whole"], tanh["damage"], tanh["removed"]) == (True, [], ["state/99.safetensors"])
+    assert [(each["array"], each["seeds"]) for each in tanh["repaired"]] == [("activations/layer1", [1])]
+    assert chunk(store).read_bytes() == whole
+    assert ipstore("verify", store, "--repair").stdout == "hard: whole\nrule-tanh: whole\n"
+
+
+def test_repair_shows_what_it_did_and_what_is_left(store: Path) -> None:
+    chunk(store).unlink()
+    loss = min((store / "rule-tanh" / "training" / "loss").glob("c.*"))
+    loss.write_bytes(b"")
+    shown = ipstore("verify", store / "rule-tanh", "--repair", code=1).stdout
+    assert shown.startswith("rule-tanh: damaged, repaired\n")
+    assert re.search(r"rule-tanh +activations/layer1 +0-5 +1 +the chunk file is missing or empty", shown)
+    assert re.search(r"rule-tanh +training/loss .*missing or empty; there is nothing to make it from", shown)
+
+
+def test_a_run_whose_metadata_are_damaged_does_not_keep_others_from_being_verified(store: Path) -> None:
+    (store / "hard" / "zarr.json").write_text("{")
+    first, second = ipstore_json("verify", store, code=1)["runs"]
+    assert [damage["array"] for damage in first["damage"]] == ["zarr.json"]
+    assert second["whole"]
