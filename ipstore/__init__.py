@@ -15,8 +15,21 @@ if TYPE_CHECKING:
     from ipstore.materialising import materialise
     from ipstore.merging import merge
     from ipstore.reader import RunInfo, open, runs
+    from ipstore.repairs import Repairs, repair
 
-__all__ = ["Copied", "RunInfo", "__version__", "copy", "materialise", "merge", "open", "runs", "verify"]
+__all__ = [
+    "Copied",
+    "Repairs",
+    "RunInfo",
+    "__version__",
+    "copy",
+    "materialise",
+    "merge",
+    "open",
+    "repair",
+    "runs",
+    "verify",
+]
 
 _HOMES = {
     "materialise": "ipstore.materialising",
@@ -24,7 +37,9 @@ _HOMES = {
     "RunInfo": "ipstore.reader",
     "copy": "ipstore.copying",
     "merge": "ipstore.merging",
+    "Repairs": "ipstore.repairs",
     "open": "ipstore.reader",
+    "repair": "ipstore.repairs",
     "runs": "ipstore.reader",
     "verify": "ipstore.integrity",
 }

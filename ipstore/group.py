@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from datetime import UTC, datetime
+from math import inf
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,7 @@ from ipstore.shards import Geometry, ShardWriter
 __all__ = ["GrowingGroup", "open_array", "read_document", "remove_group", "utc_now"]
 
 _UNBOUNDED = 2**40  # epochs an array has room for while it is being written; only the published shape counts
+_MIRROR_SECONDS = 10.0  # to replace twenty files takes longer than all the rest of a commit
 _LEASE = ".lease"
 _FLAT_KEYS: ChunkKeyEncodingParams = {"name": "default", "separator": "."}  # a folder per array, without more inside
 
@@ -104,6 +107,7 @@ class GrowingGroup:
         self._tails: dict[str, tuple[int, NDArray[Any]]] = {}  # what the last chunk of each small array holds
         self.attrs: dict[str, Any] = document["attributes"]
         self.epochs = int(self.attrs["commit"]["epochs"])
+        self._mirrored, self._is_mirrored = -inf, True
         self._shards = ShardWriter(place, lease.check)
         self._open_arrays()
 
@@ -311,9 +315,9 @@ class GrowingGroup:
             raise
         self._shards.files = self._shards.stored_bytes = 0
         self.epochs = epochs
-        for path, metadata in self._growing().items():
-            # A mirror for readers that ignore consolidated metadata; it may lag, so it need not be durable.
-            self.place.put(f"{path}/{DOCUMENT}", _encoded(metadata), durable=False)
+        self._is_mirrored = False
+        if monotonic() > self._mirrored + _MIRROR_SECONDS:
+            self._mirror()
 
     def shard_epochs(self, path: str) -> int:
         """Epochs per shard of an array, or per chunk where it is not sharded."""
@@ -346,6 +350,10 @@ class GrowingGroup:
     def close(self) -> None:
         """Give the lease back."""
         self._shards.close()
+        if not self._is_mirrored:
+            with suppress(OSError):  # what keeps a mirror from being written has been heard of, or will be
+                self._lease.check()
+                self._mirror()
         self._lease.release()
 
     def _open_arrays(self) -> None:
@@ -385,6 +393,12 @@ class GrowingGroup:
             return tail
         array = self._arrays[path]
         return np.asarray(array[(slice(first, stop), seeds)[: array.ndim]])
+
+    def _mirror(self) -> None:
+        """Tell each array its shape, for readers that ignore consolidated metadata; it may lag."""
+        for path, metadata in self._growing().items():
+            self.place.put(f"{path}/{DOCUMENT}", _encoded(metadata), durable=False)
+        self._mirrored, self._is_mirrored = monotonic(), True
 
     def _fence_off(self) -> None:
         """Publish the last commit anew, so that a writer that slept until its lease ended can publish no more.
@@ -443,7 +457,7 @@ def _stored(nodes: Mapping[str, bytes]) -> dict[str, int]:
 
 
 def _encoded(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, indent=1, allow_nan=False).encode()
+    return json.dumps(document, allow_nan=False).encode()
 
 
 def open_array(where: StorePath, metadata: Mapping[str, Any]) -> "zarr.Array[Any]":

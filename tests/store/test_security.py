@@ -139,10 +139,10 @@ def test_what_names_a_module_is_not_imported(store: Path, tmp_path: Path, monkey
         lambda document: document["attributes"]["versions"].update(planted=name),
     ):
         change(store / "run", how)
-        _, seen = use(store)
-        assert "planted" not in sys.modules
-        assert "planted" not in seen.imported
-        assert not seen.started
+    _, seen = use(store)
+    assert "planted" not in sys.modules
+    assert "planted" not in seen.imported
+    assert not seen.started
 
 
 def test_a_task_that_names_a_module_is_not_built_for_its_labels(store: Path) -> None:
