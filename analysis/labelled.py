@@ -3,11 +3,14 @@
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import count
 from math import prod
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from ipstore.analysis.estimators.base import I_TY, I_TY_SE, Estimator, Quantity
@@ -18,9 +21,10 @@ from ipstore.binning import Binning
 from ipstore.chunking import TASK_BYTES, TASK_CELLS
 from ipstore.errors import ActivationError, EstimatorError, ParameterError
 
-__all__ = ["Subject", "Task", "information", "plan"]
+__all__ = ["Inquiry", "Subject", "Task", "information", "plan"]
 
-_DIMS = {"p_y_given_x": ["sample", "class"], "x_id": ["sample"], "p_x": ["sample"]}
+_blockwise: Any = da.blockwise  # these carry no types
+_delayed: Any = delayed
 
 H_Y = Quantity("H_Y", "entropy of the network's answer", kind="exact")
 
@@ -40,12 +44,20 @@ class Subject:
     predicted : DataArray (..., sample) integer, optional
         The class that the network itself gives, which then stands in the place of Y; its dimensions are those of
         the activations.
+    held : Dask object, optional
+        ``probe.arguments``, where a cluster holds them already.
     """
 
     activations: Mapping[str, xr.DataArray]
     probe: Probe
     chosen: xr.DataArray | None = None
     predicted: xr.DataArray | None = None
+    held: Any = None
+
+    @cached_property
+    def arguments(self) -> Any:
+        """What a kernel is called with beside the activations, as one Dask object that all tasks share."""
+        return _delayed(self.probe.arguments, pure=True, traverse=False) if self.held is None else self.held
 
     @cached_property
     def probes(self) -> list[Probe]:
@@ -90,6 +102,61 @@ class Task:
         return self.estimator.compute(t if self.table is None else self.table[t], probe, self.params)
 
 
+@dataclass(frozen=True, eq=False)
+class Inquiry:
+    """Questions about the layers of a subject, ready to be answered together; made by `Inquiry.of`.
+
+    Attributes
+    ----------
+    subject : Subject
+    tasks : sequence of sequence of Task
+        For each question one for each layer.
+    """
+
+    subject: Subject
+    tasks: Sequence[Sequence[Task]]
+
+    @classmethod
+    def of(cls, subject: Subject, questions: Sequence[Question], quantities: Sequence[str] | None = None) -> "Inquiry":
+        """Settle how some questions will be answered; see `information`."""
+        for question in questions:
+            require(question.name, quantities or ())
+        layers = subject.activations
+        return cls(subject, [[plan(question, name, subject, quantities) for name in layers] for question in questions])
+
+    def part(self, subject: Subject, numbers: Sequence[int]) -> "Inquiry":
+        """Take some of the questions, about the same layers at other epochs."""
+        return Inquiry(subject, [self.tasks[number] for number in numbers])
+
+    @property
+    def names(self) -> list[list[str]]:
+        """For each question the quantities that answer it."""
+        beside = [H_Y.name] if self.subject.predicted is not None else []
+        return [[*(quantity.name for quantity in of_layers[0].given), *beside] for of_layers in self.tasks]
+
+    def answers(self) -> xr.Dataset:
+        """Answer, lazily: a variable for each layer, over (..., sample of size 1, answer).
+
+        A Dask task reads a block and answers all about it: to send one to another process takes a millisecond, so there
+        are no more of them than blocks. What is left to do, `planes` does, in no time when the answers are in memory.
+        """
+        of_layer = zip(self.subject.activations.items(), zip(*self.tasks, strict=True), strict=True)
+        return xr.Dataset(
+            {name: _of_layer(name, array, self.subject, tasks, self.names) for (name, array), tasks in of_layer}
+        )
+
+    def planes(self, answers: xr.Dataset) -> list[xr.Dataset]:
+        """Sort what `answers` gives, lazy or in memory, into the quantities (..., layer) of each question."""
+        layer = xr.Variable("layer", list(self.subject.activations))
+        whole = xr.concat([answers[name] for name in layer.values], dim=layer, join="exact", combine_attrs="override")
+        whole = whole.isel(sample=0).transpose(..., "layer", "answer")
+        place = count()
+        return [
+            _with_attributes(xr.Dataset({name: whole.isel(answer=next(place)) for name in names}), self.subject, tasks)
+            for names, tasks in zip(self.names, self.tasks, strict=True)
+        ]
+
+
 def information(
     subject: Subject, questions: Sequence[Question], quantities: Sequence[str] | None = None
 ) -> list[xr.Dataset]:
@@ -112,17 +179,8 @@ def information(
     ------
     UnknownNameError, ParameterError, ActivationError
     """
-    for question in questions:
-        require(question.name, quantities or ())
-    planned = [[plan(question, name, subject, quantities) for question in questions] for name in subject.activations]
-    by_layer = [
-        _of_layer(name, array, subject, tasks)
-        for (name, array), tasks in zip(subject.activations.items(), planned, strict=True)
-    ]
-    return [
-        _with_attributes(_over_layers(subject, [planes[place] for planes in by_layer]), subject, tasks)
-        for place, tasks in enumerate(zip(*planned, strict=True))
-    ]
+    inquiry = Inquiry.of(subject, questions, quantities)
+    return inquiry.planes(inquiry.answers())
 
 
 def plan(question: Question, layer: str, subject: Subject, quantities: Sequence[str] | None = None) -> Task:
@@ -156,12 +214,6 @@ def plan(question: Question, layer: str, subject: Subject, quantities: Sequence[
     return Task(question.name, estimator, params, table, given)
 
 
-def _over_layers(subject: Subject, planes: Sequence[xr.Dataset]) -> xr.Dataset:
-    layer = xr.Variable("layer", list(subject.activations))
-    plane = xr.concat(planes, dim=layer, join="exact", combine_attrs="override")
-    return plane.map(lambda array: array.transpose(..., "layer"))
-
-
 def _with_attributes(plane: xr.Dataset, subject: Subject, tasks: Sequence[Task]) -> xr.Dataset:
     task, probe = tasks[0], subject.probe
     if any(other.params != task.params for other in tasks):
@@ -188,7 +240,9 @@ def _with_attributes(plane: xr.Dataset, subject: Subject, tasks: Sequence[Task])
     return plane.assign_attrs({**attrs, **means})
 
 
-def _of_layer(name: str, array: xr.DataArray, subject: Subject, tasks: Sequence[Task]) -> list[xr.Dataset]:
+def _of_layer(
+    name: str, array: xr.DataArray, subject: Subject, tasks: Sequence[Task], names: Sequence[Sequence[str]]
+) -> xr.DataArray:
     units = [dim for dim in array.dims if str(dim).endswith("unit")]
     probe = subject.probe
     if "sample" not in array.dims or len(units) != 1:
@@ -197,46 +251,48 @@ def _of_layer(name: str, array: xr.DataArray, subject: Subject, tasks: Sequence[
         raise ParameterError(
             f"layer {name!r} has {array.sizes['sample']} samples but the probe has {len(probe.p_y_given_x)}"
         )
+    leading = [dim for dim in array.dims if dim not in ("sample", units[0])]
     chunks = _task_chunks(array, units[0])
-    beside: dict[str, tuple[Any, list[str]]] = {
-        key: (xr.Variable(_DIMS[key], values).chunk(), _DIMS[key]) for key, values in probe.arguments.items()
-    }
-    for key, given in (("chosen", subject.chosen), ("predicted", subject.predicted)):
-        if given is not None:
-            aligned = given.chunk({dim: size for dim, size in chunks.items() if dim in given.dims})
-            beside[key] = (aligned, ["sample"])
-    names = [[quantity.name for quantity in task.given] for task in tasks]
-    if subject.predicted is not None:
-        names = [[*each, H_Y.name] for each in names]
-    flat = [quantity for each in names for quantity in each]
-    values = xr.apply_ufunc(
-        partial(_answer, tasks=tuple(tasks), names=names, where=f"layer {name!r}", beside=tuple(beside)),
-        array.chunk(chunks),
-        *(given for given, _ in beside.values()),
-        input_core_dims=[["sample", units[0]], *(dims for _, dims in beside.values())],
-        output_core_dims=[[] for _ in flat],
-        output_dtypes=[np.float64 for _ in flat],
-        dask="parallelized",
+    cells = array.transpose(*leading, "sample", units[0]).chunk(chunks)
+    beside: list[Any] = []
+    for given in (subject.chosen, subject.predicted):
+        if given is None:
+            beside += [None, None]
+        else:
+            aligned = given.expand_dims([dim for dim in leading if dim not in given.dims])
+            aligned = aligned.transpose(*leading, "sample").chunk({dim: chunks[dim] for dim in given.dims})
+            beside += [aligned.data, aligned.dims]
+    answers = _blockwise(
+        partial(_answer, tasks=tuple(tasks), names=names, where=f"layer {name!r}"),
+        cells.dims,  # not `leading` and one for the answers: Dask would make reading and answering two tasks
+        *(cells.data, cells.dims),
+        *(subject.arguments, None),
+        *beside,
+        adjust_chunks={"sample": 1, units[0]: sum(map(len, names))},
+        dtype=np.float64,
+        meta=np.empty((0,) * cells.ndim),
     )
-    arrays = iter(values if len(flat) > 1 else (values,))
-    return [xr.Dataset({quantity: next(arrays) for quantity in each}) for each in names]
+    coords = {key: each for key, each in array.coords.items() if set(each.dims) <= set(leading)}
+    return xr.DataArray(answers, coords, (*leading, "sample", "answer"))
 
 
 def _answer(
     t: NDArray[Any],
-    *others: NDArray[Any],
+    probe: Mapping[str, NDArray[Any]],
+    chosen: NDArray[np.bool_] | None,
+    predicted: NDArray[np.integer[Any]] | None,
+    *,
     tasks: Sequence[Task],
     names: Sequence[Sequence[str]],
     where: str,
-    beside: Sequence[str],
-) -> tuple[NDArray[np.float64], ...] | NDArray[np.float64]:
-    """Work on one block: every quantity of every task over the leading dimensions, flat, or the only one."""
-    given = {key: array.view() for key, array in zip(beside, others, strict=True)}
+) -> NDArray[np.float64]:
+    """Work on one block: every quantity of every task, (..., 1, answer)."""
+    given = {key: array.view() for key, array in probe.items()}
     *leading, samples, units = t.shape
     parts = {
-        key: np.broadcast_to(given.pop(key), (*leading, samples)).reshape(-1, samples)
-        for key in ("chosen", "predicted")
-        if key in given
+        key: np.broadcast_to(each, (*leading, samples)).reshape(-1, samples)
+        for key, each in (("chosen", chosen), ("predicted", predicted))
+        if each is not None
     }
     cells = t.reshape(prod(leading), samples, units)
     for array in (cells, *given.values()):  # the estimators share them: one that writes to them is the one to fail
@@ -262,8 +318,7 @@ def _answer(
                     out[number][quantity.name][place] = found[quantity.name]
             except Exception as error:
                 raise EstimatorError(task.name, number, where, f"{type(error).__name__}: {error}") from error
-    flat = tuple(values.reshape(leading) for each in out for values in each.values())
-    return flat if len(flat) > 1 else flat[0]
+    return np.stack([values.reshape(*leading, 1) for each in out for values in each.values()], axis=-1)
 
 
 def _probe_of(arguments: Mapping[str, Any]) -> Probe:

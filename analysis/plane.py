@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from ipstore.analysis.ib.standing import with_curves
-from ipstore.analysis.labelled import Subject, information
+from ipstore.analysis.labelled import Inquiry, Subject
 from ipstore.analysis.probe import Probe
 from ipstore.analysis.questions import Ask, Question, expand, read, stack
 from ipstore.errors import ActivationError, ParameterError, UnknownNameError
@@ -87,8 +87,9 @@ class View:
 
     def planes(self, run: xr.DataTree, questions: Sequence[Question]) -> list[xr.Dataset]:
         """Answer some questions, lazily; see `information_plane`."""
-        subject = self.subject(run)
-        planes = information(subject, questions, self.quantities) if questions else []
+        inquiry = self.inquiry(run, questions)
+        subject = inquiry.subject
+        planes = inquiry.planes(inquiry.answers()) if questions else []
         where = {"source_run": run.name or "", "every": int(self.every), "split": self.split, "target": self.target}
         where |= self.labels_from(run)
         if "rebuilt_from" in run["activations"].attrs:
@@ -98,6 +99,10 @@ class View:
             with_curves(plane.assign_attrs(about="bound"), subject.probe) if question.about == "bound" else plane
             for question, plane in zip(questions, planes, strict=True)
         ]
+
+    def inquiry(self, run: xr.DataTree, questions: Sequence[Question]) -> Inquiry:
+        """Settle how some questions will be answered; see `information_plane` for what it raises."""
+        return Inquiry.of(self.subject(run), questions, self.quantities)
 
     def probe(self, run: xr.DataTree) -> Probe:
         """Give the inputs of a run with the p(y|x) that is looked at; all samples, whatever the split.
@@ -158,17 +163,24 @@ class View:
             )
         return given
 
-    def subject(self, run: xr.DataTree) -> Subject:
-        """Give the activations that are looked at, with their probe; see `information_plane` for what it raises."""
-        probe = self.probe(run)
+    def subject(self, run: xr.DataTree, like: Subject | None = None) -> Subject:
+        """Give the activations that are looked at, with their probe; see `information_plane` for what it raises.
+
+        Parameters
+        ----------
+        run : DataTree
+        like : Subject, optional
+            Of the same run at other epochs, whose probe is taken: it is read and checked once.
+        """
+        probe = self.probe(run) if like is None else like.probe
         if not run["epoch"].size:
             raise ParameterError(f"the run {run.name!r} has no committed epoch yet; try again after its first commit")
         stored = run["activations"].dataset if "activations" in run.children else xr.Dataset()
         if not stored.data_vars:
             why = f": {run.attrs['not_rebuilt']}" if "not_rebuilt" in run.attrs else ""
             raise ActivationError(
-                f"the run {run.name!r} holds no activations (capture level {run.attrs.get('level')!r}), and they cannot "
-                f"be rebuilt from its weights{why}; capture it at level full, half or codes to estimate information"
+                f"the run {run.name!r} holds no activations (capture level {run.attrs.get('level')!r}), and they "
+                f"cannot be rebuilt from its weights{why}; capture it at level full, half or codes to estimate information"
             )
         places = self.epochs(run)
         if not places:
@@ -180,8 +192,9 @@ class View:
         return Subject(
             {name: some[name] for name in self._names(stored)},
             probe,
-            None if self.split == "all" else self._chosen(run),
+            like.chosen if like is not None else None if self.split == "all" else self._chosen(run),
             None if self.target == "labels" else self._predicted(some),
+            None if like is None else like.held,
         )
 
     def _names(self, stored: xr.Dataset) -> list[str]:

@@ -4,29 +4,33 @@ import hashlib
 import json
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
+from uuid import uuid4
 
-import dask
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
 from ipstore.analysis.estimators.registry import get
+from ipstore.analysis.labelled import Inquiry
 from ipstore.analysis.plane import Labels, Split, Target, View
 from ipstore.analysis.questions import About, Ask, Question, expand, read, stack
+from ipstore.analysis.scheduling import Cluster, absolute, current_cluster
+from ipstore.chunking import TASK_BYTES, TASK_CELLS
 from ipstore.errors import EstimatorError, IpstoreError, ParameterError
 from ipstore.format import find_run
-from ipstore.places import Location, Place
-from ipstore.reader import open_published
+from ipstore.parts import holders, join_results
+from ipstore.places import Location, Place, locate
+from ipstore.reader import in_tasks, open_stored
+from ipstore.reader import open as open_store
 from ipstore.results import ResultWriter, open_result
 from ipstore.version import __version__
 
 __all__ = ["NonFiniteWarning", "Outcome", "analyze", "analyze_all", "analyze_view", "ignore", "refused"]
-
-_dask: Any = dask  # its functions carry no types
 
 _OFTEN = 5.0
 """Seconds of work between commits, about, where a slab of epochs takes longer."""
@@ -183,6 +187,8 @@ class _Job:
 
     question: Question
     writer: ResultWriter
+    asked: int
+    """Epochs that are stored, or on their way."""
     error: IpstoreError | None = None
 
 
@@ -197,9 +203,15 @@ def analyze_view(
     about: About = "information",
 ) -> list[Outcome]:
     """Analyse what is looked at of a run; see `analyze_all`."""
-    place = find_run(store, run)
-    tree = open_published(place)
-    view.planes(tree, [])  # refuses what no estimator could do anything about
+    parts = holders(locate(store), run)
+    if parts not in ([], [run]):
+        return _analyze_parts(store, run, parts, asks, view, name, again, on_progress, about)
+    cluster = current_cluster()
+    place = find_run(store, run) if cluster is None else absolute(find_run(store, run))
+    tree = open_stored(place)
+    places = view.epochs(tree)
+    first = _first(tree, places)
+    view.planes(first, [])  # refuses what no estimator could do anything about
     grids = [(named, *expand(named, params, about)) for named, params in map(read, asks)]
     if name is not None and any(grid for _, grid, _ in grids):
         raise ParameterError(f"a grid is stored as several results, so it cannot have the one name {name!r}")
@@ -210,15 +222,19 @@ def analyze_view(
             found.append([])
             for question in questions:
                 try:
-                    plane, provenance = _provenance(tree, view, question, name)
+                    plane, provenance = _provenance(first, view, question, name)
                     if provenance["name"] not in jobs:
                         writer = _writer(place, tree, plane, provenance, again)
                         stacked.callback(writer.close)
-                        jobs[provenance["name"]] = _Job(question, writer)
+                        jobs[provenance["name"]] = _Job(question, writer, writer.epochs)
                     found[-1].append(provenance["name"])
                 except IpstoreError as error:
                     found[-1].append(error)
-        _compute(tree, view, list(jobs.values()), on_progress)
+        if cluster is not None and any(job.asked < len(places) for job in jobs.values()):
+            cluster.check(place)
+            stacked.callback(cluster.close)
+        inquiry = view.inquiry(first, [job.question for job in jobs.values()])
+        _compute(tree, places, view, inquiry, list(jobs.values()), cluster, on_progress)
     outcomes = []
     for (named, grid, _), results in zip(grids, found, strict=True):
         errors = [each if isinstance(each, IpstoreError) else jobs[each].error for each in results]
@@ -229,6 +245,36 @@ def analyze_view(
             if lost := refused(result):
                 warnings.warn(f"run {run!r}: {lost}", NonFiniteWarning, stacklevel=3)
         outcomes.append(Outcome(named, result, failure))
+    return outcomes
+
+
+def _analyze_parts(
+    store: Location,
+    run: str,
+    parts: Sequence[str],
+    asks: Sequence[Ask],
+    view: View,
+    name: str | None,
+    again: bool,
+    on_progress: Callable[[int, int], None],
+    about: About,
+) -> list[Outcome]:
+    """Analyse each part of a run in parts, into results of its own, and give these as one along ``seed``."""
+    open_store(store, run)  # refuses parts that do not fit together, before anything is computed
+    found = []
+    for place, part in enumerate(parts):
+
+        def tell(done: int, total: int, place: int = place) -> None:
+            on_progress(place * total + done, len(parts) * total)
+
+        found.append(analyze_view(store, part, asks, view, name, again, tell, about))
+    outcomes = []
+    for each in zip(*found, strict=True):
+        failure = next((outcome.error for outcome in each if outcome.error is not None), None)
+        result = None if failure else join_results(run, [outcome.get() for outcome in each])
+        if failure is None and result is None:
+            failure = ParameterError(f"the results of {', '.join(parts)} are not of the same: compute them `again`")
+        outcomes.append(Outcome(each[0].estimator, result, failure))
     return outcomes
 
 
@@ -268,30 +314,61 @@ def _writer(
     return ResultWriter(place, name, growing, seeds, layers, provenance, identity, static=static, anew=anew)
 
 
-def _compute(tree: xr.DataTree, view: View, jobs: Sequence[_Job], on_progress: Callable[[int, int], None]) -> None:
-    """Bring every job to the end of the run, a slab of epochs at a time, those that are equally far together."""
-    places = view.epochs(tree)
+def _compute(
+    tree: xr.DataTree,
+    places: Sequence[int],
+    view: View,
+    inquiry: Inquiry,
+    jobs: Sequence[_Job],
+    cluster: Cluster | None,
+    on_progress: Callable[[int, int], None],
+) -> None:
+    """Bring every job to the end of the run, a slab of epochs at a time, those that are equally far together.
+
+    In this process one slab is computed at a time; a cluster is given the next while this one is under way, so that its
+    workers need not wait until it is stored.
+    """
+    like, cells = inquiry.subject, TASK_CELLS
+    if cluster is not None:
+        like, cells = replace(like, held=cluster.hold(like.arguments)), cluster.task_cells
     total, step = len(places), _slab(tree)
     few = 1  # an estimator that takes long is stored often, so that little is lost when it is broken off
-    while alive := [job for job in jobs if job.error is None]:
-        start = min(job.writer.epochs for job in alive)
-        on_progress(start, total)
-        if start >= total:
+    under_way: deque[_Slab] = deque()
+    began = time.monotonic()
+    while alive := [number for number, job in enumerate(jobs) if job.error is None]:
+        done = min(jobs[number].writer.epochs for number in alive)
+        on_progress(done, total)
+        if done >= total:
             break
-        together = [job for job in alive if job.writer.epochs == start]
-        ahead = [job.writer.epochs for job in alive if job.writer.epochs > start]
-        stop = min([total, start + few, start // step * step + step, *ahead])
-        began = time.monotonic()
-        # Planes of just these epochs: Dask's work on a graph grows with the graph, and the whole run's is large.
-        planes = view.planes(_at(tree, places[start:stop]), [job.question for job in together])
+        while (start := min(jobs[number].asked for number in alive)) < total and (
+            not under_way or (cluster is not None and cluster.has_room(sum(slab.tasks for slab in under_way)))
+        ):
+            ahead = [jobs[number].asked for number in alive if jobs[number].asked > start]
+            stop = min([total, start + few, start // step * step + step, *ahead])
+            together = [number for number in alive if jobs[number].asked == start]
+            # A graph of just these epochs: Dask's work on it grows with it, and the whole run's is large.
+            part = inquiry.part(view.subject(_at(tree, places[start:stop], cells), like), together)
+            answers = part.answers()
+            tasks = sum(array.data.npartitions for array in answers.data_vars.values())
+            result = answers.compute if cluster is None else cluster.start(answers)
+            under_way.append(_Slab([jobs[number] for number in together], part, tasks, result))
+            for number in together:
+                jobs[number].asked = stop
+        slab = under_way.popleft()
         try:
-            answers = _dask.compute(*planes)
+            planes = slab.inquiry.planes(slab.result())
         except EstimatorError as error:
-            together[error.question].error = error
+            slab.jobs[error.question].error = error
+            under_way.clear()
+            if cluster is not None:
+                cluster.drop()
+            for job in jobs:
+                job.asked = job.writer.epochs
             continue
-        for job, answer in zip(together, answers, strict=True):
-            job.writer.append(answer)
+        for job, plane in zip(slab.jobs, planes, strict=True):
+            job.writer.append(plane)
         took = time.monotonic() - began
+        began += took
         few = min(step, 2 * few) if took < _OFTEN / 2 else max(1, few // 2) if took > 2 * _OFTEN else few
     for job in jobs:
         if job.error is None:
@@ -301,19 +378,69 @@ def _compute(tree: xr.DataTree, view: View, jobs: Sequence[_Job], on_progress: C
                 job.error = error
 
 
+class _Slab(NamedTuple):
+    """Some epochs of a run, being answered.
+
+    Attributes
+    ----------
+    jobs : list of _Job
+        Those that have been answered up to there.
+    inquiry : Inquiry
+        Of their questions.
+    tasks : int
+        Into how many Dask tasks it is divided.
+    result : callable
+        Waits for the answers.
+    """
+
+    jobs: list[_Job]
+    inquiry: Inquiry
+    tasks: int
+    result: Callable[[], xr.Dataset]
+
+
 def _slab(tree: xr.DataTree) -> int:
     """Epochs that are computed at a time."""
-    sizes = [array.chunksizes.get("epoch", (1,)) for array in tree["activations"].data_vars.values()]
+    sizes = [array.chunksizes.get("epoch", (1,)) for array in in_tasks(tree)["activations"].data_vars.values()]
     return max(max(each) for each in sizes)
 
 
-def _at(run: xr.DataTree, places: Sequence[int]) -> xr.DataTree:
-    """Take the parts of a run that a plane needs, at some of its epochs."""
-    groups = {"/": run, "/activations": run.children["activations"]}
+def _first(run: xr.DataTree, places: Sequence[int]) -> xr.DataTree:
+    """Take the first epoch that is looked at, with the probe in memory but for inputs, which no estimator takes."""
+    if not places:
+        return in_tasks(run)
+    first = _at(run, places[:1])
+    first["probe"] = xr.DataTree(run.children["probe"].to_dataset(inherit=False).drop_vars("x", errors="ignore").load())
+    return first
+
+
+def _at(run: xr.DataTree, places: Sequence[int], cells: int = TASK_CELLS) -> xr.DataTree:
+    """Take the activations of a run at some of its epochs, as Dask arrays of so many (epoch, seed) cells a task.
+
+    They are cut before they become Dask arrays, of which a slice would have a task of its own. Their names are new each
+    time: a cluster may still hold what became of others of the same name, before a run was mended.
+    """
+    rebuilt = "activations" not in run.children  # from all the rest
+    groups = {f"/{name}": node for name, node in run.children.items() if rebuilt or name == "activations"}
     gapless = places[-1] - places[0] == len(places) - 1
     some = slice(places[0], places[-1] + 1) if gapless else list(places)
-    kept = {path: node.to_dataset(inherit=False).isel(epoch=some) for path, node in groups.items()}
-    return xr.DataTree.from_dict({**kept, "/probe": run.children["probe"].to_dataset(inherit=False)}, name=run.name)
+    slab = {}
+    for path, node in {"/": run, **groups}.items():
+        kept = node.to_dataset(inherit=False)
+        slab[path] = kept.isel(epoch=some) if "epoch" in kept.dims else kept
+    if "/activations" in slab:
+        slab["/activations"] = slab["/activations"].map(lambda array: _in_tasks(array, cells), keep_attrs=True)
+    return in_tasks(xr.DataTree.from_dict(slab, name=run.name))
+
+
+def _in_tasks(array: xr.DataArray, cells: int) -> xr.DataArray:
+    if array.chunks is not None:
+        return array
+    epochs = array.sizes["epoch"]
+    fitting = TASK_BYTES // (array.dtype.itemsize * array.size // array.sizes["seed"])
+    seeds = max(1, min(-(-cells // epochs), fitting))
+    made = array.variable.chunk({"epoch": epochs, "seed": seeds}, name=f"{array.name}-{uuid4().hex}")
+    return array.copy(data=made.data)
 
 
 def _result_name(provenance: Mapping[str, Any]) -> str:
@@ -337,7 +464,7 @@ def refused(plane: xr.Dataset) -> str | None:
     """
     mark = next(each.name for each in get(plane.attrs["estimator"]).quantities if each.name in plane)
     lost = plane[mark].isnull()
-    lost = lost.any([dim for dim in lost.dims if dim not in ("epoch", "seed", "layer")]).compute()
+    lost = lost.any([dim for dim in lost.dims if dim not in ("epoch", "seed", "layer")]).compute(scheduler="threads")
     told = []
     for layer in lost["layer"].values:
         cells = np.argwhere(lost.sel(layer=layer).transpose("epoch", "seed").values)

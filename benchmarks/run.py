@@ -21,6 +21,7 @@ from benchmarks import (  # noqa: E402  (threads are set before NumPy loads)
     binned,
     bound,
     capture,
+    cluster,
     consistency,
     ib_curve,
     kde,
@@ -125,6 +126,19 @@ def rows(repeats: int, folder: str | None) -> list[tuple[str, str, str, str]]:
             f"{ratio:.1f}x, {rates['ipstore']:.0f} MB/s",
         )
     add_analysis(analysis.measure(folder=folder), add)
+    spread = cluster.measure(repeats, folder)
+    add(
+        f"`analyze` by two Dask workers, a store of {spread['stored_bytes'] / 1e9:.1f} GB",
+        f"by one, {spread['seconds']['one worker']:.1f} s",
+        "≥ 1.7",
+        f"{spread['two workers over one']:.2f}x",
+    )
+    add(
+        "`analyze` by one Dask worker of one thread",
+        f"by one thread, {spread['seconds']['one thread']:.1f} s",
+        "stated",
+        f"{spread['overhead over one thread']:.2f}x",
+    )
     return found
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "Labels",
     "Layers",
     "Run",
+    "Scheduler",
     "Split",
     "StoreOrRun",
     "analyze",
@@ -54,6 +55,13 @@ Labels = Annotated[
 Information = Annotated[
     float | None, typer.Option(metavar="BITS", help="Soft labels of this I(X;Y), by the task of the run.")
 ]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="A Dask scheduler, tcp://host:port, whose workers read the store and do the work; by default, none.",
+    ),
+]
 
 
 def analyze(
@@ -68,6 +76,7 @@ def analyze(
     ] = "labels",
     labels: Labels = None,
     information: Information = None,
+    scheduler: Scheduler = None,
     again: Again = False,
     json: Json = False,
 ) -> None:
@@ -87,7 +96,7 @@ def analyze(
     documents: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
     for name, meant in zip(runs, chosen, strict=True):
-        for outcome in compute(folder, name, asks, again=again, **view, **meant):
+        for outcome in compute(folder, name, asks, scheduler=scheduler, again=again, **view, **meant):
             if outcome.error is not None:
                 if len(runs) == len(asks) == 1:
                     raise outcome.error
@@ -103,11 +112,20 @@ def analyze(
         raise typer.Exit(1)
 
 
-def compute(store: "Place", run: str, asks: "Sequence[Ask]", *, again: bool = False, **view: Any) -> "list[Outcome]":
+def compute(
+    store: "Place",
+    run: str,
+    asks: "Sequence[Ask]",
+    *,
+    scheduler: str | None = None,
+    again: bool = False,
+    **view: Any,
+) -> "list[Outcome]":
     """Analyse a run under some estimators, showing how far it is."""
+    from ipstore.analysis.scheduling import connected
     from ipstore.analysis.stored import analyze_all
 
-    with progress(run, "epochs") as show:
+    with connected(scheduler), progress(run, "epochs") as show:
         try:
             return analyze_all(store, run, asks, again=again, on_progress=show, **view)
         except KeyboardInterrupt:

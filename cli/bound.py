@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ipstore.cli import specs
-from ipstore.cli.analyze import Again, Every, Information, Labels, Layers, Run, StoreOrRun, label_words
+from ipstore.cli.analyze import Again, Every, Information, Labels, Layers, Run, Scheduler, StoreOrRun, label_words
 from ipstore.cli.output import Json, bits, pairs, print_json, print_table, progress, say
 from ipstore.cli.reporting import Failure
-from ipstore.errors import IpstoreError, ParameterError
+from ipstore.errors import IpstoreError, ParameterError, UnreachableError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -49,6 +49,7 @@ def bound(
     information: Information = None,
     tol: Tolerance = 1e-4,
     within: Within = 0.01,
+    scheduler: Scheduler = None,
     again: Again = False,
     json: Json = False,
 ) -> None:
@@ -73,9 +74,9 @@ def bound(
     for each, meant in zip(runs, chosen, strict=True):
         view = {"layers": None if layers is None else layers.split(","), "every": every, **meant}
         try:
-            found = compute_bound(folder, each, name, params, again=again, **view)
+            found = compute_bound(folder, each, name, params, scheduler=scheduler, again=again, **view)
         except IpstoreError as error:
-            if len(runs) == 1:
+            if len(runs) == 1 or isinstance(error, UnreachableError):
                 raise
             typer.echo(f"error: run {each!r}: {error}", err=True)
             failures.append({"run": each, "kind": error.kind, "message": str(error)})
@@ -90,12 +91,20 @@ def bound(
 
 
 def compute_bound(
-    store: "Place", run: str, estimator: str, params: dict[str, Any], *, again: bool = False, **view: Any
+    store: "Place",
+    run: str,
+    estimator: str,
+    params: dict[str, Any],
+    *,
+    scheduler: str | None = None,
+    again: bool = False,
+    **view: Any,
 ) -> "xr.Dataset":
     """Hold a run against the bound, showing how far it is."""
     from ipstore.analysis import analyze_bound
+    from ipstore.analysis.scheduling import connected
 
-    with progress(run, "epochs") as show:
+    with connected(scheduler), progress(run, "epochs") as show:
         try:
             return analyze_bound(store, run, estimator, again=again, on_progress=show, **view, **params)
         except KeyboardInterrupt:

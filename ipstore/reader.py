@@ -19,7 +19,7 @@ from ipstore.pipeline import codec_pipeline
 from ipstore.places import Location, Place, locate
 from ipstore.virtual import with_activations
 
-__all__ = ["RunInfo", "open", "open_published", "open_run", "run_info", "runs"]
+__all__ = ["RunInfo", "in_tasks", "open", "open_published", "open_run", "open_stored", "run_info", "runs"]
 
 _open_tree: Any = xr.open_datatree  # takes Zarr stores, though its types do not say so
 
@@ -99,7 +99,12 @@ def _result_names(run: Place) -> list[str]:
 
 
 def open_published(group: Location) -> xr.DataTree:
-    """Open one published group, a run without its results or a result, lazily.
+    """Open one published group, a run without its results or a result, as Dask arrays; see `open_stored`."""
+    return in_tasks(open_stored(group))
+
+
+def open_stored(group: Location) -> xr.DataTree:
+    """Open one published group, a run without its results or a result, as arrays that are read when they are used.
 
     Parameters
     ----------
@@ -119,8 +124,15 @@ def open_published(group: Location) -> xr.DataTree:
     with codec_pipeline(store):
         tree: xr.DataTree = _open_tree(store, engine="zarr", chunks=None, consolidated=True, zarr_format=3, cache=False)
     tree.name = place.name
-    tree = with_activations(tree)
-    chunked: xr.DataTree = tree.map_over_datasets(
+    return tree
+
+
+def in_tasks(tree: xr.DataTree) -> xr.DataTree:
+    """Turn what `open_stored` gives, or a part of it, into Dask arrays, of whole shards where it holds them.
+
+    Of a run that stored weights alone, activations are added; see `with_activations`.
+    """
+    chunked: xr.DataTree = with_activations(tree.copy()).map_over_datasets(
         lambda node: node.assign({name: array.chunk(_task_chunks(array)) for name, array in node.data_vars.items()})
     )
     return chunked
