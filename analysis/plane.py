@@ -180,7 +180,7 @@ class View:
             why = f": {run.attrs['not_rebuilt']}" if "not_rebuilt" in run.attrs else ""
             raise ActivationError(
                 f"the run {run.name!r} holds no activations (capture level {run.attrs.get('level')!r}), and they "
-                f"cannot be rebuilt from its weights{why}; capture it at level full, half or codes to estimate information"
+                f"cannot be rebuilt from its weights{why}; capture it at level full, half or codes"
             )
         places = self.epochs(run)
         if not places:
