@@ -29,7 +29,7 @@ from ipstore.errors import (
     UnknownNameError,
 )
 from ipstore.format import check_store, make_store, split_run
-from ipstore.group import read_document
+from ipstore.group import encoded, read_document
 from ipstore.parts import holders
 from ipstore.places import DOCUMENT, Lease, Location, Place, locate
 from ipstore.reader import open_published
@@ -253,7 +253,7 @@ class _Sending:
         if _identity(read_document(self._source)) != self._of:
             raise StoreWriteError(f"{self._source} was replaced by another while it was being copied: copy it again")
         lease.check()
-        self._target.publish(_encoded(self._document), version)
+        self._target.publish(encoded(self._document), version)
         self._put_documents([path for path, node in self._nodes.items() if _grows(node)])
         states = {key for key in there if key.startswith("state/")} - {self._commit.get("state")}
         halves = {key for key in there if key.endswith(".tmp") and not key.startswith("results/")}
@@ -314,7 +314,7 @@ class _Sending:
 
     def _put_documents(self, paths: list[str]) -> None:
         for path in paths:
-            self._target.put(f"{path}/{DOCUMENT}", _encoded(self._nodes[path]), durable=False)
+            self._target.put(f"{path}/{DOCUMENT}", encoded(self._nodes[path]), durable=False)
 
     def _refuse_another(self, before: dict[str, Any]) -> None:
         """Refuse to write over what is not an earlier state of the source."""
@@ -402,10 +402,6 @@ def _epochs(document: Mapping[str, Any]) -> int:
 
 def _grows(node: Mapping[str, Any]) -> bool:
     return node["node_type"] == "array" and list(node["dimension_names"])[:1] == ["epoch"]
-
-
-def _encoded(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, indent=1, allow_nan=False).encode()
 
 
 def _chunks(nodes: Mapping[str, Any]) -> Iterator[_Object]:

@@ -30,7 +30,7 @@ from ipstore.places import DOCUMENT, Lease, Place, Version
 from ipstore.schema import GrowingArray, StaticArray
 from ipstore.shards import Geometry, ShardWriter
 
-__all__ = ["GrowingGroup", "open_array", "read_document", "remove_group", "utc_now"]
+__all__ = ["GrowingGroup", "encoded", "open_array", "read_document", "remove_group", "utc_now"]
 
 _UNBOUNDED = 2**40  # epochs an array has room for while it is being written; only the published shape counts
 _MIRROR_SECONDS = 10.0  # to replace twenty files takes longer than all the rest of a commit
@@ -168,7 +168,7 @@ class GrowingGroup:
                 "attributes": {**attrs, "commit": _commit_record(0, 0) | _stored(nodes)},
                 "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": _consolidated(nodes)},
             }
-            content = _encoded(document)
+            content = encoded(document)
             try:
                 check_document(decode(content), place)
             except ValueError as error:
@@ -397,7 +397,7 @@ class GrowingGroup:
     def _mirror(self) -> None:
         """Tell each array its shape, for readers that ignore consolidated metadata; it may lag."""
         for path, metadata in self._growing().items():
-            self.place.put(f"{path}/{DOCUMENT}", _encoded(metadata), durable=False)
+            self.place.put(f"{path}/{DOCUMENT}", encoded(metadata), durable=False)
         self._mirrored, self._is_mirrored = monotonic(), True
 
     def _fence_off(self) -> None:
@@ -410,7 +410,7 @@ class GrowingGroup:
         self._put_document()
 
     def _put_document(self) -> None:
-        self._version = self.place.publish(_encoded(self._document), self._version)
+        self._version = self.place.publish(encoded(self._document), self._version)
 
     def _set_commit(self, record: dict[str, Any]) -> None:
         self.attrs["commit"] = record
@@ -456,7 +456,8 @@ def _stored(nodes: Mapping[str, bytes]) -> dict[str, int]:
     return {"files": len(nodes), "bytes": sum(map(len, nodes.values()))}
 
 
-def _encoded(document: Mapping[str, Any]) -> bytes:
+def encoded(document: Mapping[str, Any]) -> bytes:
+    """Write a document as it is stored."""
     return json.dumps(document, allow_nan=False).encode()
 
 

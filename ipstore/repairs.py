@@ -1,6 +1,5 @@
 """Making a damaged run whole again, as far as what is left of it tells."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from ipstore.binning import Binning
 from ipstore.block import digest
 from ipstore.errors import CorruptionError, RunLockedError, UnknownNameError, UnreachableError
-from ipstore.group import GrowingGroup, read_document, remove_group
+from ipstore.group import GrowingGroup, encoded, read_document, remove_group
 from ipstore.integrity import Damage, Finding, Holdings, examine, joined
 from ipstore.levels import encode
 from ipstore.places import DOCUMENT, Location, Place, locate
@@ -151,7 +150,7 @@ def _mended(group: GrowingGroup, findings: Iterable[Finding]) -> Iterator[tuple[
         holds = finding.group
         if holds and finding.path.endswith(f"/{DOCUMENT}"):
             node = holds.nodes[finding.path.removesuffix(f"/{DOCUMENT}")]
-            holds.place.put(finding.path, json.dumps(node, indent=1).encode())
+            holds.place.put(finding.path, encoded(node))
             yield finding, ""
         elif finding.path.startswith("activations/") and not finding.below and holds and finding.region:
             number = finding.region[0].start // group.shard_epochs(finding.path)
