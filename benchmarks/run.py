@@ -28,6 +28,7 @@ from benchmarks import (  # noqa: E402  (threads are set before NumPy loads)
     knn,
     noisy,
     remote,
+    scale,
     together,
     trainer,
     writing,
@@ -125,6 +126,7 @@ def rows(repeats: int, folder: str | None) -> list[tuple[str, str, str, str]]:
             "≥ 1.2",
             f"{ratio:.1f}x, {rates['ipstore']:.0f} MB/s",
         )
+    add_scale(scale.measure(repeats, folder), add)
     add_analysis(analysis.measure(folder=folder), add)
     spread = cluster.measure(repeats, folder)
     add(
@@ -214,6 +216,33 @@ def add_bottleneck(repeats: int, folder: str | None, add: Any) -> None:
         "≤ 60 s",
         f"{held['seconds']['bound']:.1f} s, {held['ratio']:.1f}x; peak memory {held['peak_bytes'] / 1e9:.2f} GB",
     )
+
+
+def add_scale(measured: dict[str, Any], add: Any) -> None:
+    """What a large store costs to open, list, read and commit to."""
+    opened = measured["opening"]
+    for level in ("full", "codes", "weights"):
+        add(
+            f"opening a run of {scale.EPOCHS:,} epochs x {scale.SEEDS} seeds at `{level}`",
+            f"{opened[level]['files']:,} files, of which it reads {opened[level]['files read']}",
+            "≤ 0.5 s",
+            f"{opened[level]['seconds']:.2f} s",
+        )
+    add(f"listing {scale.RUNS} such runs with two results each", "-", "≤ 1 s", f"{opened['list']:.2f} s")
+    for what, case in (
+        ("layer", "one layer over all epochs, one seed"),
+        ("epoch", "one epoch of all layers and seeds"),
+    ):
+        read = measured["reading"][what]
+        add(
+            f"reading {case}, {read['megabytes']:.0f} MB",
+            f"np.fromfile of the same bytes, {read['fromfile_GB_per_s']:.2f} GB/s",
+            "stated",
+            f"{read['ratio']:.2f}, {read['GB_per_s']:.2f} GB/s",
+        )
+    cost = measured["commit"]
+    baseline = f"one 4 KiB file written, synced and renamed, {cost['file']:.1f} ms"
+    add("a commit, activations aside", baseline, "≤ 15 ms", f"{cost['commit']:.1f} ms")
 
 
 def add_analysis(measured: dict[str, Any], add: Any) -> None:
