@@ -410,7 +410,8 @@ def _first(run: xr.DataTree, places: Sequence[int]) -> xr.DataTree:
     if not places:
         return in_tasks(run)
     first = _at(run, places[:1])
-    first["probe"] = xr.DataTree(run.children["probe"].to_dataset(inherit=False).drop_vars("x", errors="ignore").load())
+    probe = run.children["probe"].to_dataset(inherit=False).drop_vars("x", errors="ignore")
+    first["probe"] = xr.DataTree(probe.load(scheduler="threads"))
     return first
 
 

@@ -76,6 +76,7 @@ def test_an_analysis_is_of_all_parts(parts: Path) -> None:
     assert ipstore_json("info", parts / "big")["results"].keys() == {analysis["result"], bound["result"]}
 
 
+@pytest.mark.long
 def test_a_figure_is_of_all_parts(parts: Path, tmp_path: Path) -> None:
     document = ipstore_json("plot", parts, "plane", "-o", tmp_path / "plane.svg", "--bound")
     assert (document["run"], (tmp_path / "plane.svg").exists()) == ("big", True)

@@ -56,6 +56,7 @@ def write_on(store: Path, epochs: int, on_progress: Callable[[Progress], None]) 
     writer.close()
 
 
+@pytest.mark.long
 def test_a_killed_writer_has_written_what_it_was_given(tmp_path: Path) -> None:
     rng = random.Random(1703)
     kills = 30 if os.environ.get("IPSTORE_LONG") == "full" else 5

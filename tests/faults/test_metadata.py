@@ -284,14 +284,8 @@ def fuzz(whole: Path, tmp_path: Path, data: st.DataObject) -> None:
 OFTEN = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
-@settings(max_examples=5, **OFTEN)  # type: ignore[arg-type]
-@given(data=st.data())
-def test_no_metadata_do_harm(whole: Path, tmp_path: Path, data: st.DataObject) -> None:
-    fuzz(whole, tmp_path, data)
-
-
 @pytest.mark.long
 @settings(max_examples=_EXAMPLES, **OFTEN)  # type: ignore[arg-type]
 @given(data=st.data())
-def test_no_metadata_do_harm_at_length(whole: Path, tmp_path: Path, data: st.DataObject) -> None:
+def test_no_metadata_do_harm(whole: Path, tmp_path: Path, data: st.DataObject) -> None:
     fuzz(whole, tmp_path, data)

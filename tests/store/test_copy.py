@@ -125,6 +125,7 @@ def test_what_a_broken_copy_has_sent_is_looked_at_again(source: Path, tmp_path: 
     assert contents(target / "run") == contents(source / "run")
 
 
+@pytest.mark.long
 def test_a_source_that_grew_while_a_copy_was_broken_off(source: Path, tmp_path: Path) -> None:
     """A shard that was not full has the same size and a right checksum, and is another by now."""
     target = tmp_path / "target"

@@ -80,7 +80,7 @@ def assert_joint(tree: xr.DataTree, store: Path, epochs: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "level", ["full", "weights", *(pytest.param(level, marks=pytest.mark.long) for level in ("half", "codes"))]
+    "level", ["full", *(pytest.param(level, marks=pytest.mark.long) for level in ("half", "codes", "weights"))]
 )
 def test_parts_open_as_one_and_merge_into_one(tmp_path: Path, level: Level) -> None:
     write_parts(tmp_path, level=level)
@@ -176,6 +176,7 @@ def test_parts_may_be_meant_to_reach_different_epochs(tmp_path: Path) -> None:
     assert ipstore.open(tmp_path, run="big").attrs["config"] == {"epochs": 30, "rate": 0.1}
 
 
+@pytest.mark.long
 def test_results_that_all_parts_have_are_joined(tmp_path: Path) -> None:
     write_parts(tmp_path)
     for name in PARTS:
@@ -198,6 +199,7 @@ def test_results_that_all_parts_have_are_joined(tmp_path: Path) -> None:
         assert some.sel(epoch=8).isnull().all()
 
 
+@pytest.mark.long
 def test_parts_of_unlike_shards_are_merged(tmp_path: Path) -> None:
     write_run(tmp_path, plan_part([20, 3], shard=8), 11, run="big+a")
     write_run(tmp_path, plan_part([7], shard=4), 11, run="big+b")
@@ -225,6 +227,7 @@ def assert_same_arrays(one: xr.DataTree, two: xr.DataTree) -> None:
         xr.testing.assert_equal(node.to_dataset(), two[node.path].to_dataset())
 
 
+@pytest.mark.long
 def test_a_merged_run_goes_on_as_one_that_was_never_in_parts(trained: Path, tmp_path: Path) -> None:
     store = Path(shutil.copytree(trained, tmp_path / "runs.zarr"))
     ipstore.merge(store, "big", remove_parts=True)
@@ -242,6 +245,7 @@ def test_a_merged_run_goes_on_as_one_that_was_never_in_parts(trained: Path, tmp_
     assert ipstore.verify(store / "big") == []
 
 
+@pytest.mark.long
 def test_analyses_know_no_difference(trained: Path) -> None:
     whole, joint = (ipstore.open(trained, run=run).ip.information_plane() for run in ("whole", "big"))
     xr.testing.assert_equal(whole.compute(), joint.compute())
@@ -263,7 +267,8 @@ merge(sys.argv[1], "big", on_progress=lambda done, total: print(done, flush=True
 """
 
 
-@pytest.mark.parametrize("kills", [(5,), pytest.param((5, 30, 20), marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kills", [(5,), (5, 30, 20)])
 def test_a_killed_merge_goes_on(tmp_path: Path, kills: Sequence[int]) -> None:
     epochs = 32 * len(kills)
     write_parts(tmp_path, epochs)
@@ -291,6 +296,7 @@ def test_a_killed_merge_goes_on(tmp_path: Path, kills: Sequence[int]) -> None:
     assert [info.name for info in ipstore.runs(tmp_path)] == ["big"]
 
 
+@pytest.mark.long
 def test_a_merge_of_parts_that_have_grown_since_begins_anew(tmp_path: Path) -> None:
     write_parts(tmp_path, 6)
 

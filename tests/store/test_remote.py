@@ -158,6 +158,7 @@ def test_the_path_of_a_store_may_hold_any_letters(s3: str) -> None:
     assert ipstore.open(url).children.keys() == {"run"}
 
 
+@pytest.mark.long
 def test_a_store_may_be_a_whole_bucket(s3: str, object_server: ObjectServer) -> None:
     bucket = f"b{urlsplit(s3).path.split('/')[1]}"
     object_server.client().create_bucket(Bucket=bucket)
@@ -182,6 +183,7 @@ def test_a_url_that_is_refused(url: str, reason: str) -> None:
     assert "secret" not in str(error.value)
 
 
+@pytest.mark.long
 def test_what_is_not_there(s3: str, object_server: ObjectServer) -> None:
     with pytest.raises(StoreNotFoundError, match="there is no store"):
         ipstore.open(s3)
@@ -202,6 +204,7 @@ def test_what_is_not_there(s3: str, object_server: ObjectServer) -> None:
 # Several at once --------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_live_reader_never_fails(s3: str) -> None:
     plan, seen, ended = make_plan(), [0], threading.Event()
     writer = RunWriter.create(s3, "run", plan, 24)
@@ -250,6 +253,7 @@ def test_a_second_writer_is_refused(s3: str) -> None:
     RunWriter.resume(s3, "run").close()
 
 
+@pytest.mark.long
 def test_a_writer_whose_lease_was_taken_changes_nothing(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     impatient(monkeypatch, 0.6)
     monkeypatch.setattr(remote, "_RENEW_SECONDS", 1000)
@@ -409,7 +413,7 @@ def test_requests_that_fail_are_made_again(
     assert ipstore.verify(f"{url}/run") == []
 
 
-@pytest.mark.parametrize("fault", ["lost", "silent"])
+@pytest.mark.parametrize("fault", ["lost", pytest.param("silent", marks=pytest.mark.long)])
 def test_a_put_is_recognised_whose_answer_was_lost(
     s3_line: tuple[str, Line], monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
@@ -518,6 +522,7 @@ def test_a_web_server_that_lists_gives_results_too(s3: str, object_server: Objec
             writing()
 
 
+@pytest.mark.long
 def test_a_web_server_that_gives_objects_whole_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     impatient(monkeypatch)

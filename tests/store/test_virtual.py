@@ -91,6 +91,7 @@ def test_materialised_they_are_stored(copied: Path) -> None:
         ipstore.materialise(copied / "weights")
 
 
+@pytest.mark.long
 def test_a_materialised_run_is_continued_with_its_activations(copied: Path) -> None:
     ipstore.materialise(copied / "weights")
     for level in ("full", "weights"):
