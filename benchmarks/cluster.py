@@ -4,8 +4,8 @@ Runs at ``full`` of 20 networks, 10.2 MB an epoch, so many epochs that each work
 computes everything anew, in turn, under `binned`; workers are processes of one thread each on this machine, which they
 share with the scheduler and with this process, that makes the graphs and stores the results.
 
-The floor of the overhead is what the scheduler and its client take, about a millisecond and a half of a core for a task
-of some 25 ms: with two workers on two cores, of which they take their part too, 1.8x is all there is.
+The floor is the work of the workers, divided by two. The scheduler and the client take their part beside it; on two
+cores, which they share with the workers, what they take is missing there.
 
 Run: ``OMP_NUM_THREADS=1 python -m benchmarks.cluster [--repeats 5]``
 """

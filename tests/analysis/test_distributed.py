@@ -231,38 +231,33 @@ def test_an_interrupted_one_goes_on_where_it_was(run: Path, client: Client) -> N
     xr.testing.assert_equal(found.compute(), by_threads(information_plane, ipstore.open(run)))
 
 
-def kill(client: Client, which: int) -> None:
-    processes = client.run(os.getpid)
-    os.kill(sorted(processes.values())[which % len(processes)], signal.SIGKILL)
+def killing(client: Client, count: int) -> tuple[Callable[[int, int], None], list[int]]:
+    """What ends so many workers without a word as an analysis proceeds, and their processes."""
+    left = sorted(client.run(os.getpid).values())[:count]
+
+    def on_progress(done: int, total: int) -> None:
+        if left and 8 <= done < total:
+            os.kill(left.pop(), signal.SIGKILL)
+
+    return on_progress, left
 
 
 def test_a_killed_worker_changes_nothing(run: Path, client: Client) -> None:
-    killed: list[int] = []
-
-    def at_some(done: int, total: int) -> None:
-        if done >= 8 and not killed:
-            kill(client, 0)
-            killed.append(done)
-
-    found = analyze(run.parent, run.name, on_progress=at_some)
-    assert killed
+    on_progress, left = killing(client, 1)
+    found = analyze(run.parent, run.name, on_progress=on_progress)
+    assert not left
     xr.testing.assert_equal(found.compute(), by_threads(information_plane, ipstore.open(run)))
 
 
 @pytest.mark.long
-def test_every_worker_killed_again_and_again(run: Path, client: Client) -> None:
-    for turn in range(20 if os.environ.get("IPSTORE_LONG") == "full" else 3):
-        killed: list[int] = []
-
-        def at_every(done: int, total: int, turn: int = turn, killed: list[int] = killed) -> None:
-            if done and done < total and len(killed) < 2:
-                client.wait_for_workers(2, timeout=60)
-                kill(client, turn + len(killed))
-                killed.append(done)
-
-        found = analyze(run.parent, run.name, again=True, on_progress=at_every)
-        assert len(killed) == 2
-        xr.testing.assert_equal(found.compute(), by_threads(information_plane, ipstore.open(run)))
+def test_one_worker_of_three_is_enough(run: Path) -> None:
+    for _ in range(20 if os.environ.get("IPSTORE_LONG") == "full" else 2):
+        with cluster(3) as client:
+            client.wait_for_workers(3, timeout=60)
+            on_progress, left = killing(client, 2)
+            found = analyze(run.parent, run.name, again=True, on_progress=on_progress).compute()
+        assert not left
+        xr.testing.assert_equal(found, by_threads(information_plane, ipstore.open(run)))
 
 
 @pytest.mark.long
