@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 import ipstore as library
 from tests.cli.conftest import ipstore, ipstore_json
 
 
+@pytest.mark.long
 def test_weights_become_activations(tmp_path: Path) -> None:
     store = tmp_path / "runs.zarr"
     capture: list[str | Path] = [

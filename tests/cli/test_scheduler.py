@@ -20,6 +20,7 @@ def scheduler() -> Iterator[str]:
         yield cluster.scheduler_address
 
 
+@pytest.mark.long
 def test_analyze(store: Path, scheduler: str) -> None:
     words = ("analyze", store, "--estimator", "binned:bins=10,30", "--estimator", "quantised")
     here = ipstore_json(*words, code=1)
