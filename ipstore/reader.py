@@ -204,7 +204,7 @@ def run_info(run: Location) -> RunInfo:
         attrs["commit"],
         *(read_document(place / "results" / name, "result")["attributes"]["commit"] for name in results),
     ]
-    if all("bytes" in commit for commit in commits):
+    if all({"bytes", "files"} <= commit.keys() for commit in commits):
         stored, files = (sum(commit[name] for commit in commits) for name in ("bytes", "files"))
     else:  # written by ipstore 0.1, which did not count
         sizes = place.sizes().values()
