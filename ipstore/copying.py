@@ -31,12 +31,11 @@ from ipstore.errors import (
 from ipstore.format import check_store, make_store, split_run
 from ipstore.group import encoded, read_document
 from ipstore.parts import holders
-from ipstore.places import DOCUMENT, Lease, Location, Place, locate
+from ipstore.places import DOCUMENT, LEASE, Lease, Location, Place, locate
 from ipstore.reader import open_published
 
 __all__ = ["Copied", "copy"]
 
-_LEASE = ".lease"
 _UNDER_WAY = ".copying"
 """At the destination until it is published: which group is being copied there, and how many epochs of it."""
 
@@ -202,7 +201,7 @@ class _Sending:
     def send(self, on_progress: Callable[[int, int], None]) -> None:
         """Bring the target to the commit of the source."""
         there = self._target.sizes()
-        if there and not {DOCUMENT, _LEASE, _UNDER_WAY} & there.keys():
+        if there and not {DOCUMENT, LEASE, _UNDER_WAY} & there.keys():
             raise NotAStoreError(
                 f"{str(self._target)!r} holds {len(there)} files of something else (such as {min(there)!r}); choose "
                 "another store, or move them away"
@@ -267,7 +266,7 @@ class _Sending:
         """
         begun = self._under_way()
         if published < 0 and begun < 0:
-            self._target.delete(key for key in there if key != _LEASE)
+            self._target.delete(key for key in there if key != LEASE)
             there = {}
         lacking = [
             chunk for chunk in self._chunks if published < 0 or (published < chunk.stop and published < self.epochs)

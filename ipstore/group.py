@@ -26,7 +26,7 @@ from ipstore.documents import Kind, check_document, decode
 from ipstore.errors import NotAStoreError, ParameterError, RunExistsError, StoreNotFoundError
 from ipstore.format import check_version
 from ipstore.pipeline import codec_pipeline, codecs, compressor
-from ipstore.places import DOCUMENT, Lease, Place, Version
+from ipstore.places import DOCUMENT, LEASE, Lease, Place, Version
 from ipstore.schema import GrowingArray, StaticArray
 from ipstore.shards import Geometry, ShardWriter
 
@@ -34,7 +34,6 @@ __all__ = ["GrowingGroup", "encoded", "open_array", "read_document", "remove_gro
 
 _UNBOUNDED = 2**40  # epochs an array has room for while it is being written; only the published shape counts
 _MIRROR_SECONDS = 10.0  # to replace twenty files takes longer than all the rest of a commit
-_LEASE = ".lease"
 _FLAT_KEYS: ChunkKeyEncodingParams = {"name": "default", "separator": "."}  # a folder per array, without more inside
 
 
@@ -149,7 +148,7 @@ class GrowingGroup:
         """
         place.begin()
         left = place.sizes()
-        if left and DOCUMENT not in left and _LEASE not in left:
+        if left and DOCUMENT not in left and LEASE not in left:
             raise NotAStoreError(
                 f"{str(place)!r} holds {len(left)} files of something else (such as {min(left)!r}); choose another "
                 "name, or move them away"
@@ -158,7 +157,7 @@ class GrowingGroup:
         try:
             if place.exists(DOCUMENT):
                 raise RunExistsError(f"{str(place)!r} exists already")
-            place.delete(key for key in place.sizes() if key != _LEASE)
+            place.delete(key for key in place.sizes() if key != LEASE)
             nodes = _nodes(growing, static, shard_epochs, group_attrs or {})
             for key, content in nodes.items():
                 place.put(key, content, durable=False)
@@ -377,7 +376,7 @@ class GrowingGroup:
         if path.startswith("results"):  # groups of their own
             return False
         if name.startswith("."):
-            return name != _LEASE
+            return name != LEASE
         if path == "state":
             return key != state
         if path and path not in self._document["consolidated_metadata"]["metadata"]:

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 from ipstore.durable import replace_file, sync_directory, sync_filesystem, write_past_cache
 from ipstore.errors import RunLockedError, StoreWriteError
-from ipstore.places import DOCUMENT, Place
+from ipstore.places import DOCUMENT, LEASE, Place
 from ipstore.schema import is_name
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalPlace"]
 
-_LEASE = ".lease"
 _REMOVED = ".removed"
 _TEMPORARY = re.compile(rf"\.{re.escape(DOCUMENT)}\.[0-9]+\.tmp")
 
@@ -173,7 +172,7 @@ class LocalPlace(Place):
     def is_leased(self) -> bool:
         """Whether some process has locked the file ``.lease``."""
         try:
-            with open(self.path / _LEASE) as file:
+            with open(self.path / LEASE) as file:
                 return not _flock(file, fcntl.LOCK_SH)
         except FileNotFoundError:
             return False
@@ -202,7 +201,7 @@ class _FileLease:
     """A lock that the kernel frees when the process ends, however it ends."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = open(folder / _LEASE, "a+")  # noqa: SIM115 - held open for as long as the lease is
+        self._file = open(folder / LEASE, "a+")  # noqa: SIM115 - held open for as long as the lease is
         while not _flock(self._file, fcntl.LOCK_EX):
             # Either a writer holds the file, or a reader is looking, for a moment, whether one does.
             if not _flock(self._file, fcntl.LOCK_SH):

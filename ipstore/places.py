@@ -15,10 +15,13 @@ from ipstore.errors import ParameterError
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
-__all__ = ["DOCUMENT", "Lease", "Location", "Place", "Version", "locate"]
+__all__ = ["DOCUMENT", "LEASE", "Lease", "Location", "Place", "Version", "locate"]
 
 DOCUMENT = "zarr.json"
 """The key under which a group is published."""
+
+LEASE = ".lease"
+"""The key of the lease of a group."""
 
 Version = Any
 """Which state of an object was read or written; None where a lease alone keeps other writers away."""

@@ -25,7 +25,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore
 
 from ipstore.errors import ListingError, MissingPackageError, ParameterError, RunLockedError, UnreachableError
-from ipstore.places import DOCUMENT, Place, Version
+from ipstore.places import DOCUMENT, LEASE, Place, Version
 from ipstore.schema import is_name
 
 __all__ = ["SCHEMES", "RemotePlace", "reachable"]
@@ -34,7 +34,6 @@ SCHEMES = ("s3", "gs", "az", "https", "http")
 """What a URL may begin with. Over ``https`` and ``http`` a store can be read, not written."""
 
 _READ_ONLY = ("https", "http")
-_LEASE = ".lease"
 _LEASE_SECONDS = 120.0
 _RENEW_SECONDS = 15.0
 _ATTEMPT_SECONDS, _RETRY_SECONDS = 30.0, 45.0
@@ -195,12 +194,12 @@ class RemotePlace(Place):
     def remove(self) -> None:
         """Delete the group's document, then all else; the lease last."""
         self.delete([DOCUMENT] if self.exists(DOCUMENT) else [])
-        self.delete(key for key in self.sizes() if key != _LEASE)
-        self.delete([_LEASE] if self.exists(_LEASE) else [])
+        self.delete(key for key in self.sizes() if key != LEASE)
+        self.delete([LEASE] if self.exists(LEASE) else [])
 
     def move(self, place: Self) -> None:
         """Copy each object, the group's document last, then remove the group here."""
-        keys = [key for key in self.sizes() if key not in (DOCUMENT, _LEASE)]
+        keys = [key for key in self.sizes() if key not in (DOCUMENT, LEASE)]
         self._each(lambda key: self._copy(key, place), keys)
         self._copy(DOCUMENT, place)
         self.remove()
@@ -303,7 +302,7 @@ class _TimedLease:
             )
         self._renewals = 0
         self._renewed = time.monotonic()
-        self._version = place._put_if(_LEASE, self._content(), version)
+        self._version = place._put_if(LEASE, self._content(), version)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="ipstore-lease", daemon=True)
         self._thread.start()
@@ -326,7 +325,7 @@ class _TimedLease:
         self._thread.join()
         if self._lost is None:
             try:
-                self._place._put_if(_LEASE, self._content(released=True), self._version)
+                self._place._put_if(LEASE, self._content(released=True), self._version)
             except (RunLockedError, UnreachableError):
                 return  # it was taken, or was removed with the group; or it ends by itself
 
@@ -341,13 +340,13 @@ class _TimedLease:
             begun = time.monotonic()
             try:
                 try:
-                    self._version = self._place._put_if(_LEASE, self._content(), self._version)
+                    self._version = self._place._put_if(LEASE, self._content(), self._version)
                 except RunLockedError:
                     lease, _, version = _read_lease(self._place)
                     if lease.get("token") != self._token:
                         raise
                     # An earlier renewal was done after all, though nobody answered.
-                    self._version = self._place._put_if(_LEASE, self._content(), version)
+                    self._version = self._place._put_if(LEASE, self._content(), version)
                 self._renewed = begun
             except RunLockedError as error:
                 self._lost = error
@@ -379,7 +378,7 @@ def _read_lease(place: RemotePlace) -> tuple[dict[str, Any], float, Version]:
     """
     try:
         with reachable(place):
-            found = place.store.get(place._key(_LEASE))
+            found = place.store.get(place._key(LEASE))
             content, meta = bytes(found.bytes()), found.meta
     except FileNotFoundError:
         return {}, 0.0, None

@@ -14,12 +14,10 @@ from ipstore.errors import CorruptionError, RunLockedError, UnknownNameError, Un
 from ipstore.group import GrowingGroup, encoded, read_document, remove_group
 from ipstore.integrity import Damage, Finding, Holdings, examine, joined
 from ipstore.levels import encode
-from ipstore.places import DOCUMENT, Location, Place, locate
+from ipstore.places import DOCUMENT, LEASE, Location, Place, locate
 from ipstore.rebuild import rebuilder
 
 __all__ = ["Repairs", "repair", "sweep_store"]
-
-_LEASE = ".lease"
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def _sweep_beside(place: Place, keys: Iterable[str]) -> Iterator[str]:
         if name.startswith(".") and name.endswith(".removed"):
             with suppress(FileNotFoundError):  # its own process is at it still
                 beside.remove()
-        elif f"{name}/{_LEASE}" not in there or f"{name}/{DOCUMENT}" in there:
+        elif f"{name}/{LEASE}" not in there or f"{name}/{DOCUMENT}" in there:
             continue
         else:
             try:
