@@ -5,7 +5,7 @@ TORCH := 2.13.0
 BIN := .venv/bin
 READY := .venv/ready
 MINUTES ?= 10
-INSTALL := -e '.[train,fast,distributed]' --group dev
+INSTALL := -e '.[train,distributed]' --group dev
 
 .PHONY: demo test test-faults check bench lock
 

@@ -16,7 +16,8 @@ console
     output in a text block.
 
 The blocks of one document run in one temporary working directory, in order, so a later block can analyse what
-an earlier one captured; docs/scale.md has an object server, too. A Python warning is an error in all of them.
+an earlier one captured; docs/scale.md has an object server, too, and is a long test. A Python warning is an error
+in all of them.
 """
 
 import contextlib
@@ -149,6 +150,14 @@ def leave_directory(namespace: dict[str, Any]) -> None:
 
 
 SERVED = "docs/scale.md"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the document with a server as long."""
+    for item in items:
+        if item.path == ROOT / SERVED:
+            item.add_marker("long")
+
 
 pytest_collect_file = SybilCollection(
     [

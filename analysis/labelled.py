@@ -253,7 +253,9 @@ def _of_layer(
         )
     leading = [dim for dim in array.dims if dim not in ("sample", units[0])]
     chunks = _task_chunks(array, units[0])
-    cells = array.transpose(*leading, "sample", units[0]).chunk(chunks)
+    cells = array.transpose(*leading, "sample", units[0])
+    if {dim: max(sizes) for dim, sizes in cells.chunksizes.items()} != chunks:
+        cells = cells.chunk(chunks)
     beside: list[Any] = []
     for given in (subject.chosen, subject.predicted):
         if given is None:

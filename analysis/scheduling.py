@@ -23,7 +23,7 @@ __all__ = ["Cluster", "absolute", "connected", "current_cluster"]
 _PATIENCE = 10
 """Seconds to wait for the scheduler, and then for its first worker: both may be starting up beside us."""
 
-_SENT = ("xarray", "zarr", "zarrs")
+_SENT = ("xarray", "zarr")
 """Packages beside our own whose objects are sent to workers."""
 
 
@@ -150,10 +150,15 @@ class Cluster:
         self._held += self._client.futures_of(held)
         return held
 
+    @property
+    def threads(self) -> int:
+        """How many tasks the workers, as many as there are now, do at a time."""
+        threads: dict[str, int] = self._client.nthreads()
+        return max(1, sum(threads.values()))
+
     def has_room(self, tasks: int) -> bool:
-        """Whether with so many tasks under way workers may come to wait for the next."""
-        threads: int = sum(self._client.nthreads().values())
-        return tasks < 2 * threads
+        """Whether workers may come to wait, if there are so many tasks beside those that are being waited for."""
+        return tasks < 2 * self.threads
 
     def start(self, answers: xr.Dataset) -> Callable[[], xr.Dataset]:
         """Have a lazy Dataset computed, and give what waits for it.

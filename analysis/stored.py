@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -33,7 +34,7 @@ from ipstore.version import __version__
 __all__ = ["NonFiniteWarning", "Outcome", "analyze", "analyze_all", "analyze_view", "ignore", "refused"]
 
 _OFTEN = 5.0
-"""Seconds of work between commits, about, where a slab of epochs takes longer."""
+"""Seconds of work between commits, about, where a slab would take longer."""
 
 _IDENTITY = (
     "estimator",
@@ -325,13 +326,14 @@ def _compute(
 ) -> None:
     """Bring every job to the end of the run, a slab of epochs at a time, those that are equally far together.
 
-    In this process one slab is computed at a time; a cluster is given the next while this one is under way, so that its
-    workers need not wait until it is stored.
+    In this process one slab is computed at a time, of a shard at most; a cluster is given larger ones, and the next
+    while this one is under way, so that its workers need not wait until it is stored.
     """
     like, cells = inquiry.subject, TASK_CELLS
     if cluster is not None:
         like, cells = replace(like, held=cluster.hold(like.arguments)), cluster.task_cells
     total, step = len(places), _slab(tree)
+    most = step if cluster is None else step * cluster.threads
     few = 1  # an estimator that takes long is stored often, so that little is lost when it is broken off
     under_way: deque[_Slab] = deque()
     began = time.monotonic()
@@ -341,17 +343,18 @@ def _compute(
         if done >= total:
             break
         while (start := min(jobs[number].asked for number in alive)) < total and (
-            not under_way or (cluster is not None and cluster.has_room(sum(slab.tasks for slab in under_way)))
+            not under_way
+            or (cluster is not None and cluster.has_room(sum(slab.tasks for slab in islice(under_way, 1, None))))
         ):
             ahead = [jobs[number].asked for number in alive if jobs[number].asked > start]
-            stop = min([total, start + few, start // step * step + step, *ahead])
+            stop = min([total, _aligned(start, start + few, step), *ahead])
             together = [number for number in alive if jobs[number].asked == start]
             # A graph of just these epochs: Dask's work on it grows with it, and the whole run's is large.
             part = inquiry.part(view.subject(_at(tree, places[start:stop], cells), like), together)
             answers = part.answers()
             tasks = sum(array.data.npartitions for array in answers.data_vars.values())
             result = answers.compute if cluster is None else cluster.start(answers)
-            under_way.append(_Slab([jobs[number] for number in together], part, tasks, result))
+            under_way.append(_Slab([jobs[number] for number in together], stop - start, part, tasks, result))
             for number in together:
                 jobs[number].asked = stop
         slab = under_way.popleft()
@@ -369,13 +372,18 @@ def _compute(
             job.writer.append(plane)
         took = time.monotonic() - began
         began += took
-        few = min(step, 2 * few) if took < _OFTEN / 2 else max(1, few // 2) if took > 2 * _OFTEN else few
+        few = max(1, min(most, 8 * slab.epochs, int(slab.epochs * _OFTEN / max(took, 1e-3))))
     for job in jobs:
         if job.error is None:
             try:
                 job.writer.finish()
             except IpstoreError as error:
                 job.error = error
+
+
+def _aligned(start: int, stop: int, step: int) -> int:
+    """Stop at the last boundary of a shard before, if there is one, so that no shard is read twice."""
+    return max(stop // step * step, min(stop, start // step * step + step))
 
 
 class _Slab(NamedTuple):
@@ -385,6 +393,8 @@ class _Slab(NamedTuple):
     ----------
     jobs : list of _Job
         Those that have been answered up to there.
+    epochs : int
+        How many.
     inquiry : Inquiry
         Of their questions.
     tasks : int
@@ -394,6 +404,7 @@ class _Slab(NamedTuple):
     """
 
     jobs: list[_Job]
+    epochs: int
     inquiry: Inquiry
     tasks: int
     result: Callable[[], xr.Dataset]

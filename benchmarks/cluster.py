@@ -24,6 +24,9 @@ from benchmarks.stored import real_block, write_run
 from benchmarks.timing import typical_seconds
 from ipstore.analysis import analyze
 
+KEPT = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**25}
+"""Bytes that a worker keeps for its next task; as Dask sets it, it gives back nearly all after each (docs/scale.md)."""
+
 
 @contextmanager
 def workers(count: int) -> Iterator[Any]:
@@ -31,7 +34,9 @@ def workers(count: int) -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
     here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    kept = {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in KEPT.items()}
     with (
+        dask.config.set(kept),
         LocalCluster(n_workers=count, threads_per_worker=1, processes=True, **here) as processes,
         Client(processes, set_as_default=False) as client,
     ):

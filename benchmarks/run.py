@@ -45,7 +45,7 @@ def machine() -> str:
         (line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line), "processor unknown"
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "torch", "numba", "zarr", "zarrs", "dask"))
+    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "torch", "numba", "zarr", "dask"))
     return (
         f"{model}, {os.cpu_count()} virtual processors, {memory:.0f} GiB; {platform.system()} {platform.machine()}, "
         f"Python {platform.python_version()}, {packages}. Load at the start: {os.getloadavg()[0]:.2f}."

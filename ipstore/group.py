@@ -462,7 +462,7 @@ def encoded(document: Mapping[str, Any]) -> bytes:
 
 def open_array(where: StorePath, metadata: Mapping[str, Any]) -> "zarr.Array[Any]":
     """Open an array with the metadata that its group's document has of it."""
-    with codec_pipeline(where.store):
+    with codec_pipeline():
         return zarr.Array(zarr.AsyncArray(ArrayV3Metadata.from_dict(dict(metadata)), where))
 
 

@@ -286,7 +286,7 @@ class _Joint:
 
 def _open(group: Place) -> dict[str, "zarr.Array[Any]"]:
     store = group.zarr()
-    with codec_pipeline(store):
+    with codec_pipeline():
         opened = zarr.open_group(store, mode="r", use_consolidated=True)
         return {path: node for path, node in opened.members(max_depth=None) if isinstance(node, zarr.Array)}
 

@@ -121,7 +121,7 @@ def open_stored(group: Location) -> xr.DataTree:
     place = locate(group)
     read_document(place)  # refuses what xarray would trip over, or take for data
     store = place.zarr()
-    with codec_pipeline(store):
+    with codec_pipeline():
         tree: xr.DataTree = _open_tree(store, engine="zarr", chunks=None, consolidated=True, zarr_format=3, cache=False)
     tree.name = place.name
     return tree
@@ -133,15 +133,15 @@ def in_tasks(tree: xr.DataTree) -> xr.DataTree:
     Of a run that stored weights alone, activations are added; see `with_activations`.
     """
     chunked: xr.DataTree = with_activations(tree.copy()).map_over_datasets(
-        lambda node: node.assign({name: array.chunk(_task_chunks(array)) for name, array in node.data_vars.items()})
+        lambda node: node.assign(
+            {name: array.chunk(_task_chunks(array)) for name, array in node.data_vars.items() if array.chunks is None}
+        )
     )
     return chunked
 
 
 def _task_chunks(array: xr.DataArray) -> dict[str, int]:
     """Choose what one Dask task reads: whole shards, enough cells to be worth a task, few enough bytes to fit."""
-    if array.chunks is not None:
-        return {}
     if array.dims[:1] != ("epoch",):
         return dict(zip(map(str, array.dims), array.shape, strict=True))
     shard = (array.encoding.get("shards") or array.encoding["chunks"])[0]

@@ -180,7 +180,7 @@ class RunWriter:
             self._commit(first)
         except RunLockedError:
             raise
-        except (OSError, RuntimeError) as error:  # zarrs reports a failed write as a RuntimeError
+        except OSError as error:
             raise self._failure(error) from error
         return True
 

@@ -203,6 +203,7 @@ def test_without_torch_it_says_what_to_install(tmp_path: Path, monkeypatch: pyte
     assert failed.stderr == "error: capture needs PyTorch: pip install 'ipstore[train]'\n"
 
 
+@pytest.mark.long
 def test_seeds_that_diverge_are_named_in_one_line(tmp_path: Path) -> None:
     store = tmp_path / "runs.zarr"
     words = ["capture", "rule", str(store), *TINY, *DIVERGES, "--json"]
@@ -290,6 +291,7 @@ def read_until(terminal: int, pattern: str) -> str:
     return shown
 
 
+@pytest.mark.long
 def test_ctrl_c_commits_and_resume_continues_bit_for_bit(tmp_path: Path, terminal: tuple[int, int]) -> None:
     ours, theirs = terminal
     store = tmp_path / "runs.zarr"

@@ -34,7 +34,7 @@ DEADLINE = 60
 RUN = "run"
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.faults.children", "dask.array", "ipstore.zarrs_pipeline"])
+_CONTEXT.set_forkserver_preload(["tests.faults.children", "dask.array", "ipstore.pipeline"])
 
 
 @dataclass(frozen=True)
