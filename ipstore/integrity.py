@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from zarr.storage import StorePath
 
 from ipstore.block import digest
-from ipstore.errors import CorruptionError, NotAStoreError, UnreachableError
+from ipstore.errors import CorruptionError, NotAStoreError, UnknownNameError, UnreachableError
 from ipstore.format import check_store
 from ipstore.group import open_array, read_document
 from ipstore.places import DOCUMENT, Location, Place, locate
 from ipstore.plan import SPLITS
+from ipstore.reader import open_stored
 from ipstore.state import read_state
+from ipstore.virtual import not_as_captured
 
 __all__ = ["Damage", "Finding", "Holdings", "Region", "examine", "joined", "verify"]
 
@@ -70,7 +72,8 @@ def verify(run: Location, progress: Callable[[int, int], None] = lambda done, to
     """Read every published byte of a run and of its results, and compare.
 
     Every chunk file must be there (a missing one would read as NaN), agree with its crc32c, and hold
-    activations whose digests are those taken at capture. Labels must be those of the attributes, and the metadata
+    activations whose digests are those taken at capture; those of a run that stored weights alone are computed for
+    that, if ipstore can build its model. Labels must be those of the attributes, and the metadata
     that each array has of itself must be that of the group's document. A run may be verified while it is written.
 
     Parameters
@@ -221,6 +224,8 @@ def examine(place: Place, progress: Callable[[int, int], None] = lambda done, to
                     progress(done, total)
             for region, reason in _coordinate(group, path):
                 yield Finding(path, reason, region, group, below)
+    if "" in groups:
+        yield from _rebuilt(groups[""])
 
 
 def _array(
@@ -318,6 +323,20 @@ def _mirror(group: Holdings, path: str, node: Mapping[str, Any]) -> Iterator[str
             node = {**node, "shape": [ahead, *node["shape"][1:]]}
     if found != node:
         yield "the metadata are not those of the run's own"
+
+
+def _rebuilt(group: Holdings) -> Iterator[Finding]:
+    """Hold the activations of a run that stored weights alone against their digests: whole chunks may be exchanged."""
+    if group.attrs["level"] != "weights" or not group.attrs["commit"]["epochs"]:
+        return
+    try:
+        tree = open_stored(group.place).isel(epoch=slice(group.attrs["commit"]["epochs"]))  # it may have grown since
+        for layer, epoch, seed in not_as_captured(tree):
+            yield Finding(f"weights/{layer}", "the activations differ from their digest", (epoch, seed), group)
+    except UnknownNameError:
+        return  # no model of ours: what it stored is all there is to be held against anything
+    except (CorruptionError, NotAStoreError):
+        return  # reported as damage of its own
 
 
 def _state(group: Holdings) -> Iterator[Finding]:

@@ -5,9 +5,11 @@ another processor, the weights are judged by the norms and losses stored beside 
 more than float32 rounds are given, others are an error.
 """
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, pairwise
-from typing import Any
+from itertools import accumulate, pairwise, product
+from typing import Any, Self
 
 import dask.array as da
 import numpy as np
@@ -19,7 +21,7 @@ from ipstore.chunking import task_cells
 from ipstore.errors import CorruptionError, UnknownNameError
 from ipstore.rebuild import Rebuilder, rebuilder
 
-__all__ = ["rebuilt_within", "with_activations"]
+__all__ = ["not_as_captured", "rebuilt_within", "with_activations"]
 
 _blockwise: Any = da.blockwise  # it carries no types
 
@@ -57,10 +59,7 @@ def with_activations(tree: xr.DataTree) -> xr.DataTree:
         tree.attrs["not_rebuilt"] = str(error)
         return tree
     units = [layer.units for layer in model.layers]
-    samples = arrays["probe/x"].sizes["sample"]
-    first = arrays[f"weights/{model.layers[0].name}"].encoding
-    shard = (first.get("shards") or first["chunks"])[0]
-    epochs, seeds = task_cells(shard, 1, samples * sum(units) * 4)
+    epochs, seeds = _cells(arrays, model)
     pairs: list[Any] = []
     for array in arrays.values():
         wanted = {"epoch": epochs, "seed": seeds}
@@ -106,8 +105,51 @@ def rebuilt_within(tree: xr.DataTree) -> float:
     """
     model = rebuilder(tree.attrs)
     arrays = _arrays(tree.isel(epoch=slice(-1, None), seed=slice(1)), model)
-    _, tolerance = _rebuild(model, tree.name or "", {path: array.to_numpy() for path, array in arrays.items()})
-    return tolerance
+    blocks = {path: array.to_numpy() for path, array in arrays.items()}
+    return _rebuild(model, blocks).checked(tree.name or "").tolerance
+
+
+def not_as_captured(tree: xr.DataTree) -> Iterator[tuple[str, slice, slice]]:
+    """Rebuild every network of a run, a few at a time, and name those that do not give what was captured.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A run that stored weights alone, as it is stored, not yet chunked.
+
+    Yields
+    ------
+    (str, slice, slice)
+        The first layer of a network whose activations are not those of the digests, by more than rounding, and the
+        place of the network along ``epoch`` and ``seed``. Networks of which something cannot be read are passed over.
+
+    Raises
+    ------
+    UnknownNameError, CorruptionError
+        If ipstore cannot build the model, or the run lacks what that takes.
+    """
+    model = rebuilder(tree.attrs)
+    arrays = _arrays(tree, model)
+    step = dict(zip(("epoch", "seed"), _cells(arrays, model), strict=True))
+    starts = (range(0, tree.sizes[dim], each) for dim, each in step.items())
+    for corner in product(*starts):
+        block = {dim: slice(at, at + step[dim]) for dim, at in zip(step, corner, strict=True)}
+        try:
+            blocks = {path: array.isel(block, missing_dims="ignore").to_numpy() for path, array in arrays.items()}
+        except CorruptionError:
+            continue
+        rebuilt = _rebuild(model, blocks)
+        for cell in np.argwhere(rebuilt.wrong).tolist():
+            at = [slice(begin + place, begin + place + 1) for begin, place in zip(corner, cell, strict=True)]
+            yield model.layers[rebuilt.first[tuple(cell)]].name, at[0], at[1]
+
+
+def _cells(arrays: Mapping[str, xr.DataArray], model: Rebuilder) -> tuple[int, int]:
+    """Choose how many epochs and seeds are rebuilt at a time."""
+    first = arrays[f"weights/{model.layers[0].name}"].encoding
+    shard = (first.get("shards") or first["chunks"])[0]
+    units = sum(layer.units for layer in model.layers)
+    return task_cells(shard, 1, arrays["probe/x"].sizes["sample"] * units * 4)
 
 
 def _arrays(tree: xr.DataTree, model: Rebuilder) -> dict[str, xr.DataArray]:
@@ -127,7 +169,7 @@ def _arrays(tree: xr.DataTree, model: Rebuilder) -> dict[str, xr.DataArray]:
 
 
 def _compute(model: Rebuilder, run: str, paths: list[str], *blocks: NDArray[Any]) -> NDArray[np.float32]:
-    activations, _ = _rebuild(model, run, dict(zip(paths, blocks, strict=True)))
+    activations = _rebuild(model, dict(zip(paths, blocks, strict=True))).checked(run).activations
     return np.concatenate([activations[layer.name] for layer in model.layers], axis=-1)
 
 
@@ -135,26 +177,49 @@ def _take(packed: NDArray[np.float32], start: int, stop: int) -> NDArray[np.floa
     return packed[..., start:stop]
 
 
-def _rebuild(
-    model: Rebuilder, run: str, arrays: dict[str, NDArray[Any]]
-) -> tuple[dict[str, NDArray[np.float32]], float]:
-    """Give the activations of every layer, and how far off they may be."""
+@dataclass(frozen=True)
+class _Rebuilt:
+    """Activations (epoch, seed, sample, unit) of every layer, and what is to be thought of them.
+
+    Attributes
+    ----------
+    activations : dict of str to array
+    first : (epoch, seed) array of int
+        Number of the first layer whose activations do not have the digest of the run; that of layers if all have.
+    wrong : (epoch, seed) array of bool
+        Networks that differ by more than rounding.
+    tolerance : float
+        How far off the others may be.
+    """
+
+    activations: dict[str, NDArray[np.float32]]
+    first: NDArray[np.intp]
+    wrong: NDArray[np.bool_]
+    tolerance: float
+
+    def checked(self, run: str) -> Self:
+        """Refuse what is wrong."""
+        if self.wrong.any():
+            raise CorruptionError(
+                f"{self.wrong.sum()} of {self.wrong.size} networks of the run {run!r} do not give the activations that "
+                "were captured, by more than rounding: their weights are damaged, and `ipstore verify` names which"
+            )
+        return self
+
+
+def _rebuild(model: Rebuilder, arrays: Mapping[str, NDArray[Any]]) -> _Rebuilt:
     x, digests = arrays["probe/x"], arrays["digest/crc32c"]
     weights = {layer.name: arrays[f"weights/{layer.name}"] for layer in model.layers}
     activations = model.activations(weights, x)
-    differ = np.zeros(digests.shape[:2], np.bool_)
-    for place, layer in enumerate(model.layers):
-        cells = activations[layer.name]
-        for cell in np.ndindex(differ.shape):
-            differ[cell] |= digest(cells[cell]) != digests[(*cell, place)]
+    first = np.full(digests.shape[:2], len(model.layers))
+    for place, layer in reversed(list(enumerate(model.layers))):
+        for cell in np.ndindex(first.shape):
+            if digest(activations[layer.name][cell]) != digests[(*cell, place)]:
+                first[cell] = place
+    differ = first < len(model.layers)
     if not differ.any():
-        return activations, 0.0
+        return _Rebuilt(activations, first, differ, 0.0)
     y, train, loss, norm = (arrays[path] for path in list(_RECORDS)[1:5])
     rounding = model.rounding(weights, x, y, train, loss, norm)
-    wrong = differ & ~rounding.vouched
-    if wrong.any():
-        raise CorruptionError(
-            f"{wrong.sum()} of {wrong.size} networks of the run {run!r} do not give the activations that were "
-            "captured, by more than rounding: their weights are damaged, and `ipstore verify` names which"
-        )
-    return activations, float(max(tolerance[differ].max() for tolerance in rounding.tolerance.values()))
+    tolerance = max(tolerance[differ].max() for tolerance in rounding.tolerance.values())
+    return _Rebuilt(activations, first, differ & ~rounding.vouched, float(tolerance))

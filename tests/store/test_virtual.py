@@ -12,6 +12,7 @@ import ipstore
 from ipstore.analysis import analyze
 from ipstore.errors import CorruptionError, ParameterError, RunLockedError, StoreWriteError
 from ipstore.group import GrowingGroup
+from ipstore.integrity import Damage
 from ipstore.places import locate
 from ipstore.trainers import TrainConfig, capture, resume, tasks
 from ipstore.virtual import rebuilt_within
@@ -62,6 +63,31 @@ def test_damaged_weights_are_not_taken_for_activations(copied: Path) -> None:
         tree["activations/output"].load()
     with pytest.raises(CorruptionError, match=r"do not give the activations"):
         rebuilt_within(tree)
+    reason = "the activations differ from their digest"
+    assert ipstore.verify(copied / "weights") == [
+        Damage("weights", "weights/output", tuple(range(10)), (seed,), reason) for seed in (2, 5, 9)
+    ]
+
+
+def test_verify_names_the_networks_whose_weights_are_others(copied: Path) -> None:
+    """Two files of one layer are exchanged: each has a right checksum."""
+    run = copied / "weights"
+    assert ipstore.verify(run) == []
+    one, other = (run / "weights" / "layer2" / f"c.{place}.0.0" for place in (0, 1))
+    one.rename(run / "aside")
+    other.rename(one)
+    (run / "aside").rename(other)
+    found = ipstore.verify(run)
+    assert [(each.array, each.epochs, each.seeds) for each in found] == [
+        ("weights/layer2", tuple(range(8)), (seed,)) for seed in (2, 5, 9)
+    ]
+
+
+def test_weights_that_cannot_be_read_are_named_once(copied: Path) -> None:
+    file = copied / "weights" / "weights" / "layer2" / "c.1.0.0"
+    file.write_bytes(file.read_bytes()[:-30])
+    (damage,) = ipstore.verify(copied / "weights")
+    assert (damage.array, damage.epochs, damage.seeds) == ("weights/layer2", (4, 5, 6, 7), (2, 5, 9))
 
 
 def test_a_model_that_nobody_can_rebuild_has_none(copied: Path) -> None:
