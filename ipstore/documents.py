@@ -22,6 +22,7 @@ Kind = Literal["run", "result"]
 
 _MAX_BYTES = 2**26
 _MAX_DEPTH = 16
+_MOST_NAMED = 16
 _MAX_EPOCHS = 2**24
 _MAX_COORDINATE_CHUNKS = 2**16
 """A coordinate is read whole when a group is opened."""
@@ -475,4 +476,6 @@ def _expect(what: str, value: Any, expected: Any) -> None:
 
 
 def _listed(names: Any) -> str:
-    return ", ".join(map(repr, sorted(names))) or "none"
+    """Name a few, each cut short: they may be anybody's."""
+    first = ", ".join(map(reprlib.repr, sorted(names)[:_MOST_NAMED])) or "none"
+    return first if len(names) <= _MOST_NAMED else f"{first} and {len(names) - _MOST_NAMED} more"
