@@ -85,7 +85,12 @@ def make_store(where: Location) -> None:
         return
     store.begin()
     attrs = {"format": FORMAT, "format_version": FORMAT_VERSION, "zarr_conventions": [_CONVENTION]}
-    store.put(DOCUMENT, json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attrs}, indent=1).encode())
+    document = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attrs}, indent=1).encode()
+    try:
+        store.put(DOCUMENT, document)
+    except FileNotFoundError:
+        if not store.exists(DOCUMENT):  # else another made the store, and its sweeping took ours for a leftover
+            raise
 
 
 def find_run(store: Location, run: str) -> Place:

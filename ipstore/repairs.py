@@ -86,7 +86,7 @@ def repair(run: Location, progress: Callable[[int, int], None] = lambda done, to
 
 
 def sweep_store(store: Location) -> tuple[str, ...]:
-    """Remove what killed processes have left beside the runs of a store: runs half made, and runs half removed.
+    """Remove what killed processes have left beside the runs of a store: runs half made or removed, half a document.
 
     Parameters
     ----------
@@ -98,7 +98,10 @@ def sweep_store(store: Location) -> tuple[str, ...]:
         Names of what was removed.
     """
     place = locate(store)
-    return tuple(_sweep_beside(place, place.sizes()))
+    sizes = place.sizes()
+    halves = sorted(key for key in sizes if key.startswith(f".{DOCUMENT}.") and place.exists(DOCUMENT))
+    place.delete(halves)
+    return *halves, *_sweep_beside(place, sizes)
 
 
 def _sweep_beside(place: Place, keys: Iterable[str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import ipstore
 from ipstore.analysis import analyze
 from ipstore.errors import CorruptionError, RunLockedError
+from ipstore.format import make_store
 from ipstore.levels import LEVELS
 from ipstore.repairs import Repairs, repair, sweep_store
 from ipstore.trainers import TrainConfig, capture, resume
@@ -207,11 +209,34 @@ def test_a_document_that_is_lost_cannot_be_repaired(store: Path) -> None:
     assert contents(store / "full") == before
 
 
+def test_sweeping_while_the_store_is_made_by_two_harms_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, replace = tmp_path / "store", os.replace
+
+    def overtaken(source: Path, target: Path) -> None:
+        monkeypatch.undo()
+        with monkeypatch.context() as another:
+            another.setattr(os, "getpid", lambda: 1)
+            make_store(store)
+        assert sweep_store(store) == (source.name,)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", overtaken)
+    make_store(store)
+    assert [path.name for path in store.iterdir()] == ["zarr.json"]
+
+
 def test_what_was_left_beside_the_runs_is_swept(store: Path) -> None:
-    for key in ("half-made/.lease", "half-made/seed/c.0", "alive/.lease", ".gone.7.removed/zarr.json", "notes/read.me"):
+    for key in (
+        "half-made/.lease",
+        "half-made/seed/c.0",
+        "alive/.lease",
+        ".gone.7.removed/zarr.json",
+        "notes/read.me",
+        ".zarr.json.7.tmp",
+    ):
         (store / key).parent.mkdir(exist_ok=True)
         (store / key).write_bytes(b"")
     with open(store / "alive/.lease") as lease:
         fcntl.flock(lease, fcntl.LOCK_EX)
-        assert sweep_store(store) == (".gone.7.removed", "half-made")
+        assert sweep_store(store) == (".zarr.json.7.tmp", ".gone.7.removed", "half-made")
     assert sorted(path.name for path in store.iterdir()) == sorted([*LEVELS, "alive", "notes", "zarr.json"])
