@@ -316,7 +316,8 @@ class GrowingGroup:
         self.epochs = epochs
         self._is_mirrored = False
         if monotonic() > self._mirrored + _MIRROR_SECONDS:
-            self._mirror()
+            with suppress(OSError):  # the commit stands; what is not mirrored now is at the next commit, or at the end
+                self._mirror()
 
     def shard_epochs(self, path: str) -> int:
         """Epochs per shard of an array, or per chunk where it is not sharded."""

@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -205,7 +206,7 @@ class RunWriter:
                 self._group.publish(self.epochs, self._standing_record())
         except RunLockedError:
             raise
-        except (OSError, RuntimeError) as error:
+        except OSError as error:
             raise self._failure(error) from error
 
     def close(self) -> None:
@@ -243,7 +244,8 @@ class RunWriter:
             record |= {"state": key, "state_crc32c": write_state(self.place, key, window.state)}
         self._group.publish(window.start + len(window.epochs), record)
         if before and before != record.get("state"):
-            self.place.delete([before])
+            with suppress(OSError):  # the commit stands; whoever resumes sweeps, and the next state will not be written
+                self.place.delete([before])
 
     def _standing_record(self) -> dict[str, Any]:
         commit = self.attrs["commit"]

@@ -170,6 +170,25 @@ def test_a_commit_that_fails_is_no_commit(tmp_path: Path, monkeypatch: pytest.Mo
     assert_holds(ipstore.open(tmp_path, run="run"), plan, 4)
 
 
+def test_what_fails_after_a_commit_does_not_undo_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders may be forbidden just when a commit has been published: it is acknowledged, and what is left is swept."""
+    plan = make_plan()
+    writer = RunWriter.create(tmp_path, "run", plan, 12)
+    for start in (0, 4):
+        block = make_block(plan, start, 4)
+        block.state = {"state": np.zeros((len(plan.seeds), 2), np.float32)}
+        with monkeypatch.context() as patched:
+            patched.setattr("ipstore.local.LocalPlace.delete", _full)
+            patched.setattr("ipstore.group.GrowingGroup._mirror", _full)
+            assert writer.write(block)
+    assert len(list((tmp_path / "run" / "state").iterdir())) == 2
+    writer.close()
+    assert_holds(ipstore.open(tmp_path, run="run"), plan, 8)
+    RunWriter.resume(tmp_path, "run").close()
+    assert [file.name for file in (tmp_path / "run" / "state").iterdir()] == ["2.safetensors"]
+    assert ipstore.verify(tmp_path / "run") == []
+
+
 def _full(*_: object, **__: object) -> None:
     raise OSError(28, "No space left on device")
 
