@@ -16,8 +16,8 @@ console
     output in a text block.
 
 The blocks of one document run in one temporary working directory, in order, so a later block can analyse what
-an earlier one captured; docs/scale.md has an object server, too, and is a long test. A Python warning is an error
-in all of them.
+an earlier one captured; docs/scale.md has an object server, too. A Python warning is an error in all of them. Some
+documents take long, and are tested with what is marked so.
 """
 
 import contextlib
@@ -150,12 +150,13 @@ def leave_directory(namespace: dict[str, Any]) -> None:
 
 
 SERVED = "docs/scale.md"
+LONG = {ROOT / document for document in ("docs/bound.md", "docs/choosing.md", SERVED)}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the document with a server as long."""
+    """Mark the documents that take long."""
     for item in items:
-        if item.path == ROOT / SERVED:
+        if item.path in LONG:
             item.add_marker("long")
 
 

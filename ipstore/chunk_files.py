@@ -121,7 +121,7 @@ def read_file(file: str, how: Layout, shape: Sequence[int], parts: Sequence[Part
         If the disk fails.
     """
     try:
-        descriptor = os.open(file, os.O_RDONLY)
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place is not waited for
     except FileNotFoundError:
         raise _missing(file) from None
     try:

@@ -101,6 +101,11 @@ def emptied(file: Path) -> None:
     file.write_bytes(b"")
 
 
+def replaced_by_a_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
 def cut_in_the_index(file: Path) -> None:
     file.write_bytes(file.read_bytes()[-20:])
 
@@ -149,6 +154,7 @@ def with_a_chunk_that_is_longer(file: Path) -> None:
     [
         (without_file, "missing or empty"),
         (emptied, "missing or empty"),
+        (replaced_by_a_pipe, "missing or empty"),
         (cut_in_the_index, "its index alone has 52"),
         (with_a_chunk_that_is_absent, "never written"),
         (with_a_chunk_beyond_the_end, "cannot be in"),
