@@ -117,7 +117,7 @@ def rows(repeats: int, folder: str | None) -> list[tuple[str, str, str, str]]:
         f"{durable['ratio']:.2f} ({durable['ratio_min']:.2f} to {durable['ratio_max']:.2f}), "
         f"{durable['run_GB_per_s']:.2f} GB/s",
     )
-    stored = remote.measure(repeats=repeats, folder=folder)
+    stored = remote.measure(repeats=min(repeats, 3), folder=folder)
     for what, ratio in stored["ratio"].items():
         rates = stored["MB_per_s"][what]
         add(
