@@ -21,12 +21,12 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
 
 from ipstore.errors import CorruptionError
 
-__all__ = ["Layout", "Part", "layout", "parts_of", "read_file"]
+__all__ = ["ABSENT", "CRC_BYTES", "Layout", "Part", "damaged", "layout", "missing", "parts_of", "read_file"]
 
-_CRC_BYTES, _ENTRY_BYTES = 4, 16
+CRC_BYTES, _ENTRY_BYTES = 4, 16
 """Of the checksum that ends each chunk and the index, and of what the index says of a chunk."""
 
-_ABSENT = 2**64 - 1
+ABSENT = 2**64 - 1
 """What the index says of a chunk that is not there."""
 
 _MOST_BUFFERS = 1024
@@ -50,12 +50,14 @@ class Layout(NamedTuple):
     compressed: bool
 
 
-def layout(codecs: Sequence[Codec]) -> Layout | None:
-    """Tell how a file lies that was encoded so; None if that is not how ipstore stores numbers."""
+def layout(codecs: Sequence[Codec], shape: Sequence[int]) -> Layout | None:
+    """Tell how values of this shape lie in a file encoded so; None if that is not how ipstore stores numbers."""
     match codecs:
         case [ShardingCodec() as shard] if shard.index_location.value == "end":
-            within = layout(shard.codecs)
-            return None if within is None or within.chunk else Layout(shard.chunk_shape, within.compressed)
+            within = layout(shard.codecs, shard.chunk_shape)
+            if within is None or within.chunk or shard.chunk_shape[1:] != tuple(shape[1:]):
+                return None
+            return Layout(shard.chunk_shape, within.compressed)
         case [BytesCodec() as code, Crc32cCodec()] if _is_native(code):
             return Layout(None, compressed=False)
         case [BytesCodec() as code, BloscCodec(), Crc32cCodec()] if _is_native(code):
@@ -123,7 +125,7 @@ def read_file(file: str, how: Layout, shape: Sequence[int], parts: Sequence[Part
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place is not waited for
     except FileNotFoundError:
-        raise _missing(file) from None
+        raise missing(file) from None
     try:
         source = _File(file, descriptor, how.compressed)
         if how.chunk is None:
@@ -158,17 +160,17 @@ class _File:
         self._scratch = np.empty(0, np.uint8)
         self.size = os.fstat(descriptor).st_size
         if not self.size:
-            raise _missing(file)
+            raise missing(file)
 
     def index(self, chunks: int) -> list[tuple[int, int]]:
         """Read where each of the chunks of a shard begins, and its length."""
-        length = chunks * _ENTRY_BYTES + _CRC_BYTES
+        length = chunks * _ENTRY_BYTES + CRC_BYTES
         if self.size < length:
             raise self._damaged(f"it has {self.size} bytes where its index alone has {length}")
         stored = np.empty(length, np.uint8)
         self._fill([stored.data], self.size - length)
-        self._check([stored[:-_CRC_BYTES].data], stored[-_CRC_BYTES:].data)
-        pairs: list[list[int]] = stored[:-_CRC_BYTES].view("<u8").reshape(chunks, 2).tolist()
+        self._check([stored[:-CRC_BYTES].data], stored[-CRC_BYTES:].data)
+        pairs: list[list[int]] = stored[:-CRC_BYTES].view("<u8").reshape(chunks, 2).tolist()
         return [(begin, length) for begin, length in pairs]
 
     def read_chunk(
@@ -176,21 +178,20 @@ class _File:
     ) -> None:
         """Read some values of a chunk of this shape into places along the first axis of `out`."""
         begin, length = entry
-        if entry == (_ABSENT, _ABSENT):
+        if entry == (ABSENT, ABSENT):
             raise self._damaged("a chunk of it was never written")
         whole = prod(shape) * out.itemsize
-        if length <= _CRC_BYTES or begin + length > self.size:
+        if length <= CRC_BYTES or begin + length > self.size:
             raise self._damaged(f"a chunk of {length} bytes at {begin} cannot be in its {self.size} bytes")
-        if not self._compressed and length != whole + _CRC_BYTES:
-            raise self._damaged(f"a chunk has {length} bytes where its values and checksum take {whole + _CRC_BYTES}")
-        crc, rows = memoryview(bytearray(_CRC_BYTES)), None
-        if not self._compressed:
-            rows = _rows(shape, parts, out, there)
+        if not self._compressed and length != whole + CRC_BYTES:
+            raise self._damaged(f"a chunk has {length} bytes where its values and checksum take {whole + CRC_BYTES}")
+        crc = memoryview(bytearray(CRC_BYTES))
+        rows = None if self._compressed else _rows(shape, parts, out, there)
         if rows is not None:
             self._fill([*rows, crc], begin)
             self._check(rows, crc)
             return
-        stored = self._room(length - _CRC_BYTES)
+        stored = self._room(length - CRC_BYTES)
         self._fill([stored.data, crc], begin)
         self._check([stored.data], crc)
         values = self._decode(stored, whole) if self._compressed else stored
@@ -235,11 +236,17 @@ class _File:
             raise self._damaged("its checksum does not match")
 
     def _damaged(self, what: str) -> CorruptionError:
-        return CorruptionError(f"{self._file} is damaged ({what}): `ipstore verify` names the layer, epochs and seeds")
+        return damaged(self._file, what)
 
 
-def _missing(file: str) -> CorruptionError:
-    return CorruptionError(f"{file} is missing or empty: `ipstore verify` names all that is damaged")
+def damaged(where: object, what: str) -> CorruptionError:
+    """Say what is wrong with a chunk file, or with one of several."""
+    return CorruptionError(f"{where} is damaged ({what}): `ipstore verify` names the layer, epochs and seeds")
+
+
+def missing(where: object) -> CorruptionError:
+    """Say that there is no chunk file, or nothing in it."""
+    return CorruptionError(f"{where} is missing or empty: `ipstore verify` names all that is damaged")
 
 
 def _rows(shape: tuple[int, ...], parts: Sequence[Part], out: NDArray[Any], there: Part) -> list[memoryview] | None:

@@ -18,7 +18,7 @@ from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarr.registry import register_pipeline
 from zarr.storage import LocalStore, StorePath
 
-from ipstore.chunk_files import Layout, Part, layout, parts_of, read_file
+from ipstore.chunk_files import Layout, Part, damaged, layout, missing, parts_of, read_file
 from ipstore.errors import CorruptionError, UnreachableError
 
 __all__ = ["CheckedPipeline", "codec_pipeline", "codecs", "compressor", "explained"]
@@ -65,13 +65,19 @@ class CheckedPipeline(BatchedCodecPipeline):
 
     def _direct(self, batch: Sequence[Any], out: Any, drop_axes: tuple[int, ...]) -> list[partial[None]] | None:
         """Give what reads each chunk as a file of this machine; None if one of them is not."""
-        values, how = out.as_ndarray_like(), layout(list(self))
-        if how is None or not isinstance(values, np.ndarray):
+        values, codecs = out.as_ndarray_like(), list(self)
+        if not isinstance(values, np.ndarray):
             return None
         reads = []
         for source, spec, selection, place, _ in batch:
+            how = layout(codecs, spec.shape)
             parts = parts_of(selection, spec.shape)
-            if parts is None or not isinstance(source, StorePath) or not isinstance(source.store, LocalStore):
+            if (
+                how is None
+                or parts is None
+                or not isinstance(source, StorePath)
+                or not isinstance(source.store, LocalStore)
+            ):
                 return None
             ints = [axis for axis, part in enumerate(selection) if isinstance(part, int | np.integer)]
             file = str(source.store.root / source.path)
@@ -109,7 +115,7 @@ class _Present:
     async def get(self, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer:
         found = await self._source.get(prototype, byte_range)
         if found is None or not len(found):
-            raise CorruptionError(f"{self._source} is missing or empty: `ipstore verify` names all that is damaged")
+            raise missing(self._source)
         return found
 
 
@@ -126,9 +132,7 @@ def explained(batch: Sequence[Any]) -> Iterator[None]:
             raise
         where = f"{places[0]}" if len(places) == 1 else f"one of {len(places)} chunks beside {places[0]}"
         what = "its checksum does not match" if "checksum" in str(error) else str(error)
-        raise CorruptionError(
-            f"{where} is damaged ({what}): `ipstore verify` names the layer, epochs and seeds"
-        ) from error
+        raise damaged(where, what) from error
 
 
 register_pipeline(CheckedPipeline)

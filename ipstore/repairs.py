@@ -99,7 +99,7 @@ def sweep_store(store: Location) -> tuple[str, ...]:
     """
     place = locate(store)
     sizes = place.sizes()
-    halves = sorted(key for key in sizes if key.startswith(f".{DOCUMENT}.") and place.exists(DOCUMENT))
+    halves = sorted(key for key in sizes if key.startswith(f".{DOCUMENT}.") and DOCUMENT in sizes)
     place.delete(halves)
     return *halves, *_sweep_beside(place, sizes)
 

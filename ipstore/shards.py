@@ -19,12 +19,10 @@ import numpy as np
 from numcodecs import Blosc
 from numpy.typing import NDArray
 
+from ipstore.chunk_files import ABSENT, CRC_BYTES
 from ipstore.places import Place
 
 __all__ = ["Geometry", "ShardWriter"]
-
-_ABSENT = 2**64 - 1
-_CRC_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -122,14 +120,14 @@ class _Bench:
         if geometry.chunk is None:
             self._append_chunk(values, geometry.epochs, geometry)
             return memoryview(self._memory)[: self._used]
-        index = np.full((geometry.epochs // geometry.chunk, 2), _ABSENT, "<u8")
+        index = np.full((geometry.epochs // geometry.chunk, 2), ABSENT, "<u8")
         for place, start in enumerate(range(0, len(values), geometry.chunk)):
             begin = self._used
             self._append_chunk(values[start : start + geometry.chunk], geometry.chunk, geometry)
             index[place] = begin, self._used - begin
         # Direct writes take whole pages, and cutting a file to size afterwards waits for the disk: so what fills up the
         # last page goes before the index, where no reader looks.
-        self._room(-(self._used + index.nbytes + _CRC_BYTES) % mmap.PAGESIZE)[:] = 0
+        self._room(-(self._used + index.nbytes + CRC_BYTES) % mmap.PAGESIZE)[:] = 0
         begin = self._used
         self._append(index.reshape(-1).view(np.uint8))
         self._seal(begin)
@@ -162,4 +160,4 @@ class _Bench:
     def _seal(self, begin: int) -> None:
         """Follow what was added since `begin` by its checksum."""
         crc = google_crc32c.value(np.frombuffer(self._memory, np.uint8, self._used - begin, begin))
-        self._append(np.frombuffer(int(crc).to_bytes(_CRC_BYTES, "little"), np.uint8))
+        self._append(np.frombuffer(int(crc).to_bytes(CRC_BYTES, "little"), np.uint8))

@@ -239,6 +239,20 @@ def test_a_file_that_is_replaced_while_it_is_read_is_read_as_it_was(
     np.testing.assert_array_equal(reopened(array, tmp_path)[:SHARD, 0], array[:SHARD, 1])
 
 
+def test_shards_that_are_cut_along_another_axis_are_left_to_zarr_python(tmp_path: Path) -> None:
+    array = zarr.create_array(
+        tmp_path,
+        shape=(4, 6),
+        chunks=(2, 3),
+        shards=(4, 6),
+        dtype="float32",
+        compressors=codecs(np.dtype("float32")),
+        chunk_key_encoding={"name": "default", "separator": "."},
+    )
+    array[...] = np.arange(24).reshape(4, 6)
+    np.testing.assert_array_equal(reopened(array, tmp_path)[...], np.arange(24).reshape(4, 6))
+
+
 def test_an_array_of_another_kind_is_left_to_zarr_python(tmp_path: Path) -> None:
     array = zarr.create_array(
         tmp_path,
