@@ -17,6 +17,7 @@ from ipstore.trainers.tasks.base import Task
 __all__ = ["Task", "available", "load"]
 
 _TASKS = {
+    "digits": "ipstore.trainers.tasks.digits:digits",
     "rule": "ipstore.trainers.tasks.rule:rule",
 }
 
