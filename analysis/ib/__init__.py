@@ -3,6 +3,7 @@
 from ipstore.analysis.ib.alternating import blahut_arimoto
 from ipstore.analysis.ib.closed_forms import gaussian
 from ipstore.analysis.ib.consistency import distributions, self_consistency, self_consistent
+from ipstore.analysis.ib.critical import critical_betas
 from ipstore.analysis.ib.curves import bounds, curve, onset
 from ipstore.analysis.ib.joints import joint, reduce, states
 from ipstore.analysis.ib.partitions import best_quantiser, deterministic_bounds, deterministic_curve
@@ -15,6 +16,7 @@ __all__ = [
     "blahut_arimoto",
     "bounds",
     "certify",
+    "critical_betas",
     "curve",
     "curve_of",
     "deterministic_bounds",
