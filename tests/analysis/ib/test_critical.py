@@ -1,5 +1,7 @@
 """Critical betas against closed forms, against the points beside them, and against another algorithm."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,6 @@ def test_nothing_is_critical_before_the_onset() -> None:
     ("options", "words"),
     [({"beta_max": 0.5}, "1 or more"), ({"beta_max": np.inf}, "finite"), ({"rtol": 0}, "1e-9 to 0.1")],
 )
-def test_what_is_no_range_is_refused(options: dict[str, float], words: str) -> None:
+def test_what_is_no_range_is_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ParameterError, match=words):
         critical_betas(joint(None, channel(0.1)), **options)
