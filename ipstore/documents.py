@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 from ipstore.errors import CorruptionError, ParameterError
 from ipstore.levels import LEVELS, stored_dtype
 from ipstore.schema import check_name
+from ipstore.sweeps import Sweep
 
 __all__ = ["Kind", "check_document", "decode"]
 
@@ -135,6 +136,11 @@ def _is_binning(value: Any) -> bool:
     return False
 
 
+def _is_sweep(value: Any) -> bool:
+    Sweep.from_attrs(value)  # says itself what is wrong
+    return True
+
+
 _TEXT = _Rule("a text", lambda value: isinstance(value, str))
 _COUNT = _Rule("an integer of at least 0", _is_count)
 _OBJECT = _Rule("an object", lambda value: isinstance(value, dict))
@@ -176,6 +182,7 @@ _ATTRIBUTES: dict[Kind, dict[str, _Rule]] = {
 _ATTRIBUTES_IF_THERE: dict[Kind, dict[str, _Rule]] = {
     "run": {
         "binning": _Rule("equal bins, 1 to 255, with a range of two numbers", _is_binning),
+        "sweep": _Rule("a sweep's name, its axes, and where on these the run stands", _is_sweep),
         **dict.fromkeys(("task_params", "model", "config", "versions"), _OBJECT),
         **dict.fromkeys(("labels", "probe"), _TEXT),
     },

@@ -11,15 +11,23 @@ from ipstore.trainers.config import TrainConfig
 
 if TYPE_CHECKING:
     from ipstore.trainers.streaming import capture, resume
+    from ipstore.trainers.sweeps import capture_sweep, resume_sweep
 
-__all__ = ["TrainConfig", "capture", "resume", "tasks"]
+__all__ = ["TrainConfig", "capture", "capture_sweep", "resume", "resume_sweep", "tasks"]
+
+_HOMES = {
+    "capture": "ipstore.trainers.streaming",
+    "capture_sweep": "ipstore.trainers.sweeps",
+    "resume": "ipstore.trainers.streaming",
+    "resume_sweep": "ipstore.trainers.sweeps",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import PyTorch only for what needs it."""
-    if name not in ("capture", "resume"):
+    if name not in _HOMES:
         raise AttributeError(f"module 'ipstore.trainers' has no attribute {name!r}")
-    return getattr(import_module("ipstore.trainers.streaming"), name)
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -39,7 +39,19 @@ from ipstore.trainers.tasks.base import Task
 from ipstore.version import __version__
 from ipstore.writer import BackgroundWriter, RunWriter
 
-__all__ = ["DivergedWarning", "Progress", "capture", "plan_run", "resume"]
+__all__ = [
+    "DivergedWarning",
+    "Progress",
+    "begin",
+    "capture",
+    "drive",
+    "plan_run",
+    "planned_epochs",
+    "resume",
+    "stored_config",
+    "stored_task",
+    "worker_count",
+]
 
 _MOST_CAPTURED = 2**24
 _BOUNDED = {"tanh": (-1.0, 1.0), "hard_tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
@@ -216,10 +228,38 @@ def capture(
         if (locate(store) / check_name("run", run)).exists(DOCUMENT):
             raise RunExistsError(f"run {run!r} exists already in {str(store)!r}, whole: give its parts another name")
         plan, run = replace(plan, attrs={**plan.attrs, "part_of": run}), part_name(run, part)
-    count = _processes(processes, len(seeds), device)
-    epochs = captured_epochs(config.epochs, every, log_spaced)
+    writer, job, count = begin(task, store, run, config, plan, processes, device, overwrite=overwrite)
+    return drive(writer, job, count, on_progress)
+
+
+def begin(
+    task: Task,
+    store: Location,
+    run: str,
+    config: TrainConfig,
+    plan: RunPlan,
+    processes: int | None,
+    device: str,
+    *,
+    overwrite: bool = False,
+) -> tuple[RunWriter, Job, int]:
+    """Create the run of a plan that `plan_run` made of this task and configuration; see `capture`.
+
+    Returns
+    -------
+    (RunWriter, Job, int)
+        What `drive` takes; the last is the number of processes.
+    """
+    count = worker_count(processes, len(plan.seeds), device)
+    epochs = planned_epochs(plan)
     writer = RunWriter.create(store, run, plan, len(epochs), overwrite=overwrite)
-    return _drive(writer, _job(task, config, plan, epochs, 0, {}, device), count, on_progress)
+    return writer, _job(task, config, plan, epochs, 0, {}, device), count
+
+
+def planned_epochs(plan: RunPlan) -> list[int]:
+    """Give the epochs at which a run of this plan is captured."""
+    config = plan.attrs["config"]
+    return captured_epochs(config["epochs"], config["every"], config["log_spaced"])
 
 
 def resume(
@@ -261,18 +301,18 @@ def resume(
     writer = RunWriter.resume(store, run)
     try:
         job = _stored_job(writer, epochs, device)
-        count = _processes(processes, len(job.seeds), device)
+        count = worker_count(processes, len(job.seeds), device)
     except BaseException:
         writer.close()
         raise
-    return _drive(writer, job, count, on_progress)
+    return drive(writer, job, count, on_progress)
 
 
 def _stored_job(writer: RunWriter, epochs: int | None, device: str) -> Job:
     """Make the job that continues a stored run."""
     attrs = writer.attrs
     stored = open_published(writer.place)
-    config, schedule = _stored_config(writer.place, attrs.get("config", {}))
+    config, schedule = stored_config(writer.place, attrs.get("config", {}))
     if epochs is not None:
         config = replace(config, epochs=epochs)
     before = [int(epoch) for epoch in stored["epoch"]] if writer.epochs else []
@@ -283,19 +323,7 @@ def _stored_job(writer: RunWriter, epochs: int | None, device: str) -> Job:
         )
     attrs["config"] = {**config.to_dict(), **schedule}
     attrs["status"] = "running"
-    probe = {str(name): array.to_numpy() for name, array in stored["probe"].data_vars.items()}
-    try:
-        task = Task(
-            probe["x"],
-            probe["p_x"],
-            probe["p_y_given_x"],
-            probe["x_id"],
-            population=attrs.get("probe") == "population",
-            name=attrs["task"],
-            params=attrs.get("task_params", {}),
-        )
-    except (KeyError, ParameterError) as error:
-        raise CorruptionError(f"the probe of run {writer.place.name!r} is no task to train on: {error}") from error
+    task = stored_task(stored)
     binning = attrs.get("binning")
     plan = plan_run(
         task,
@@ -314,8 +342,36 @@ def _stored_job(writer: RunWriter, epochs: int | None, device: str) -> Job:
     return _job(task, config, plan, before + after, len(before), state, device)
 
 
-def _stored_config(run: Place, stored: Mapping[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
-    """Read how a run is trained, and at which epochs it is captured."""
+def stored_task(run: xr.DataTree) -> Task:
+    """Make the task of a stored run of its probe, importing nothing.
+
+    Raises
+    ------
+    CorruptionError
+    """
+    probe = {str(name): array.to_numpy() for name, array in run["probe"].data_vars.items()}
+    try:
+        return Task(
+            probe["x"],
+            probe["p_x"],
+            probe["p_y_given_x"],
+            probe["x_id"],
+            population=run.attrs.get("probe") == "population",
+            name=run.attrs["task"],
+            params=run.attrs.get("task_params", {}),
+        )
+    except (KeyError, ParameterError) as error:
+        raise CorruptionError(f"the probe of run {run.name!r} is no task to train on: {error}") from error
+
+
+def stored_config(run: Place, stored: Mapping[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
+    """Read how a run is trained, and at which epochs it is captured: ``every`` and ``log_spaced``.
+
+    Raises
+    ------
+    CorruptionError
+        If the attribute describes no training.
+    """
     settings = dict(stored)
     every, log_spaced = settings.pop("every", 1), settings.pop("log_spaced", None)
     try:
@@ -368,7 +424,8 @@ def _job(
     )
 
 
-def _processes(processes: int | None, seeds: int, device: str) -> int:
+def worker_count(processes: int | None, seeds: int, device: str) -> int:
+    """Give the number of processes that so many seeds are shared out over; see `capture`."""
     Backend(device, "float32")  # refuses a device that is not there, before anything is written
     if processes is not None and processes < 0:
         raise ParameterError(f"processes must be 0 (train in this process) or more but got {processes}")
@@ -381,7 +438,7 @@ def _processes(processes: int | None, seeds: int, device: str) -> int:
     return min(seeds, processes)
 
 
-def _drive(writer: RunWriter, job: Job, processes: int, on_progress: Callable[[Progress], None]) -> xr.DataTree:
+def drive(writer: RunWriter, job: Job, processes: int, on_progress: Callable[[Progress], None]) -> xr.DataTree:
     """Train, write and commit; whatever happens, leave the run at a commit and give its lease back."""
     captured = job.start
 
