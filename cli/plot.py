@@ -30,7 +30,10 @@ def plot(
             help="plane, snapshots, sensitivity, compare, bounds, bound, beta or residual; see `ipstore figures`.",
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where to: .html, .png or .svg.")],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="FILE", help="Where to: .html, .png or .svg; a film: .gif or .mp4."),
+    ],
     run: Annotated[str | None, typer.Option(metavar="NAME", help="The run, if the store holds several.")] = None,
     estimator: Estimators = [],  # noqa: B006  (typer wants a list, and copies it)
     layers: Layers = None,
@@ -41,6 +44,9 @@ def plot(
     bound: Annotated[
         bool, typer.Option("--bound", help="Draw the information-bottleneck curve under a plane or snapshots.")
     ] = False,
+    rate: Annotated[
+        float | None, typer.Option(metavar="N", help="Frames per second of a .gif or .mp4; by default 10.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Draw a figure of a run.
@@ -56,10 +62,10 @@ def plot(
         raise ParameterError(f"a figure shows one run: name it with --run, one of {', '.join(runs)}")
     from ipstore.analysis.figures import FIGURES, check_path, save
 
-    check_path(output)
     if figure not in FIGURES:
         raise UnknownNameError("figure", figure, FIGURES)
     draw = FIGURES[figure]
+    check_path(output, rate=rate, frames=draw.frames)
     asks = [parse(text) for text in estimator or draw.estimators]
     draw.check([list(expand(name, params)[0]) for name, params in asks])
     about_bound, underlaid = draw.takes == "a bound", "bound" in signature(draw.draw).parameters
@@ -77,7 +83,7 @@ def plot(
     curve = {"bound": _curve(folder, runs[0], view)} if bound else {}
     drawn = draw(*results, **curve)
     try:
-        written = save(drawn, output)
+        written = save(drawn, output, rate=rate)
     except OSError as error:
         raise Failure("write", f"cannot write {str(output)!r}: {error.strerror}") from error
     if json:

@@ -32,7 +32,7 @@ __all__ = [
 
 FIGURES: dict[str, Figure] = {
     "plane": Figure(information_plane, "one plane", "the trajectory of every layer"),
-    "snapshots": Figure(snapshots, "one plane", "every network at chosen epochs"),
+    "snapshots": Figure(snapshots, "one plane", "every network at chosen epochs", frames=True),
     "sensitivity": Figure(
         sensitivity,
         "one plane with a grid",

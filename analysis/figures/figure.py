@@ -30,12 +30,15 @@ class Figure:
         What it shows, in one line.
     estimators : sequence of str
         Those to draw where none are named, as the command line writes them.
+    frames : bool
+        Whether it has a frame for each epoch, so that it can be a film.
     """
 
     draw: Callable[..., Any]
     takes: Takes
     summary: str
     estimators: Sequence[str] = ("binned",)
+    frames: bool = False
 
     def __call__(self, *planes: xr.Dataset, **options: Any) -> Any:
         """Draw `planes`.

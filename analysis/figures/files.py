@@ -1,4 +1,4 @@
-"""Figures as files: html that needs no network, png and svg that need no browser."""
+"""Figures as files: html that needs no network, png and svg that need no browser, films."""
 
 import os
 from io import BytesIO
@@ -16,21 +16,23 @@ from bokeh.models.widgets.sliders import CategoricalSlider
 from bokeh.resources import Resources
 from matplotlib import pyplot as plt
 
+from ipstore.analysis.figures.animation import FILMS, RATE, check_rate, film, find_ffmpeg, refuse_still
 from ipstore.analysis.figures.frame import typeset, write_title
 from ipstore.errors import ParameterError
 
 __all__ = ["check_path", "save"]
 
+_FORMS = ("html", "png", "svg", *FILMS)
 _FRAMES = 6  # a row of more would be illegible: then the first, the middle and the last stand for all
 
 
-def save(figure: Any, path: str | os.PathLike[str]) -> Path:
-    """Write a figure in the format that the suffix names: `.html`, `.png` or `.svg`.
+def save(figure: Any, path: str | os.PathLike[str], *, rate: float | None = None) -> Path:
+    """Write a figure in the format that the suffix names: `.html`, `.png`, `.svg`, `.gif` or `.mp4`.
 
     html holds everything it needs (BokehJS included) and asks no host for anything; a HoloMap gets a slider.
     png and svg are drawn by matplotlib; there a HoloMap of at most six frames stands in rows of three, and of
-    a longer one the first, the middle (in log(1 + epoch)) and the last frame. The file appears whole or not
-    at all.
+    a longer one the first, the middle (in log(1 + epoch)) and the last frame. gif and mp4 show all frames of a
+    HoloMap, one after another, and hold the last one for two seconds. The file appears whole or not at all.
 
     Parameters
     ----------
@@ -38,6 +40,8 @@ def save(figure: Any, path: str | os.PathLike[str]) -> Path:
         A figure of this package; a HoloMap's frames carry titles whose last line is the frame's own.
     path : path
         Where to; missing folders are made, an existing file is replaced.
+    rate : float, optional
+        Frames per second of a gif or an mp4, 0.1 to 50; 10 by default.
 
     Returns
     -------
@@ -47,13 +51,19 @@ def save(figure: Any, path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     ParameterError
-        Another suffix, or `path` is a folder.
+        Another suffix, `path` is a folder, a figure without frames as gif or mp4, or a `rate` that is not allowed or
+        of a file that is neither.
+    MissingPackageError
+        An mp4 where there is no ffmpeg.
     OSError
-        The file cannot be written.
+        The file cannot be written, or ffmpeg failed.
     """
-    path = check_path(path)
+    path = check_path(path, rate=rate)
     form = path.suffix.lower()[1:]
-    content = _html(figure, path.stem) if form == "html" else _image(figure, form)
+    if form in FILMS:
+        content = film(figure, form, RATE if rate is None else rate)
+    else:
+        content = _html(figure, path.stem) if form == "html" else _image(figure, form)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -64,12 +74,16 @@ def save(figure: Any, path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def check_path(path: str | os.PathLike[str]) -> Path:
+def check_path(path: str | os.PathLike[str], *, rate: float | None = None, frames: bool = True) -> Path:
     """Check that `save` could write there, before the work that a figure takes.
 
     Parameters
     ----------
     path : path
+    rate : float, optional
+        As `save` takes it.
+    frames : bool
+        Whether the figure has frames, so that it can be a film.
 
     Returns
     -------
@@ -79,13 +93,27 @@ def check_path(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     ParameterError
-        The suffix is not .html, .png or .svg, or `path` is a folder.
+        The suffix is not .html, .png, .svg, .gif or .mp4, `path` is a folder, `rate` is not allowed there, or it is a
+        film of a figure that has no frames.
+    MissingPackageError
+        The suffix is .mp4, but there is no ffmpeg.
     """
     path = Path(path)
-    if path.suffix.lower() not in {".html", ".png", ".svg"}:
-        raise ParameterError(f"a figure is written as .html, .png or .svg; the path given is {str(path)!r}")
+    form = path.suffix.lower()[1:]
+    if form not in _FORMS:
+        raise ParameterError(
+            f"a figure is written as .html, .png or .svg, or as a film, .gif or .mp4; the path given is {str(path)!r}"
+        )
     if path.is_dir():
         raise ParameterError(f"{str(path)!r} is a folder; give the name of a file")
+    if form in FILMS and not frames:
+        refuse_still(form)
+    if rate is not None:
+        if form not in FILMS:
+            raise ParameterError(f"rate is that of a film, .gif or .mp4, but the path given is {str(path)!r}")
+        check_rate(rate)
+    if form == "mp4":
+        find_ffmpeg()
     return path
 
 

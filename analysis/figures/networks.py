@@ -29,7 +29,7 @@ def snapshots(
 ) -> Any:
     """Draw every network in the information plane, one frame per epoch, one colour per layer.
 
-    In html the frames lie under a slider; as png or svg they stand in a row (`save`).
+    In html the frames lie under a slider; as png or svg they stand in a row; as gif or mp4 they are a film (`save`).
 
     Parameters
     ----------

@@ -508,7 +508,7 @@ def test_a_long_map_becomes_three_panels(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 @pytest.mark.parametrize("path", ["plane.pdf", "plane", "html"])
 def test_another_suffix_is_refused(path: str, tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match=r"written as \.html, \.png or \.svg; the path given is"):
+    with pytest.raises(ParameterError, match=r"written as \.html, \.png or \.svg, or as a film, .*; the path given is"):
         figures.save(figures.information_plane(plane_of()), tmp_path / path)
     assert list(tmp_path.iterdir()) == []
 

@@ -249,7 +249,12 @@ def test_an_empty_store_has_nothing_to_analyse(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("figure", "suffix", "starts"),
-    [("plane", ".png", b"\x89PNG"), ("plane", ".html", b"\n<!DOCTYPE html>"), ("snapshots", ".svg", b"<?xml")],
+    [
+        ("plane", ".png", b"\x89PNG"),
+        ("plane", ".html", b"\n<!DOCTYPE html>"),
+        ("snapshots", ".svg", b"<?xml"),
+        ("snapshots", ".gif", b"GIF89a"),
+    ],
 )
 def test_a_figure_is_written_and_its_analysis_made_first(
     store: Path, tmp_path: Path, figure: str, suffix: str, starts: bytes
@@ -300,7 +305,10 @@ def test_figures_of_several_estimators(store: Path, tmp_path: Path) -> None:
     [
         (["plane", "-o", "x.png"], "a figure shows one run: name it with --run, one of hard, rule-tanh"),
         (["plan", "-o", "x.png", "--run", "hard"], "there is no figure 'plan'. Did you mean 'plane'?"),
-        (["plane", "-o", "x.pdf", "--run", "hard"], "a figure is written as .html, .png or .svg"),
+        (
+            ["plane", "-o", "x.pdf", "--run", "hard"],
+            "a figure is written as .html, .png or .svg, or as a film, .gif or .mp4",
+        ),
         (
             ["sensitivity", "-o", "x.png", "--run", "hard", "--estimator", "binned"],
             "this figure takes one plane with a",
