@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -15,18 +15,20 @@ from ipstore.cli import specs
 from ipstore.cli.config_file import read_config
 from ipstore.cli.output import Json, print_facts, print_json, progress, ranges, say, size
 from ipstore.cli.reporting import Failure
-from ipstore.errors import ParameterError
+from ipstore.cli.sweeps import at_each, check_task, drive_sweep, read_settings, run_facts, standing
+from ipstore.errors import ParameterError, RunExistsError
+from ipstore.places import DOCUMENT
+from ipstore.schema import check_name
 from ipstore.trainers.config import ActivationName, InitName, OptimizerName, TrainConfig
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from ipstore.binning import Binning
     from ipstore.places import Place
+    from ipstore.reader import RunInfo
     from ipstore.trainers.streaming import Progress
     from ipstore.trainers.tasks import Task
 
-    Work = Callable[..., xr.DataTree]
+    Work = Callable[..., Any]
 
 __all__ = ["capture"]
 
@@ -52,7 +54,9 @@ def capture(
     store: Annotated[
         str, typer.Argument(metavar="STORE", help="A folder or a URL (s3://bucket/path); made if there is none.")
     ],
-    run: Annotated[str | None, _option("--run", "Name of the run; by default TASK-ACTIVATION.", "NAME")] = None,
+    run: Annotated[
+        str | None, _option("--run", "Name of the run, or of the sweep; by default TASK-ACTIVATION.", "NAME")
+    ] = None,
     hidden: Annotated[str, _option("--hidden", "Widths of the hidden layers, or none.", "N-N-...")] = "-".join(
         map(str, TrainConfig.hidden)
     ),
@@ -62,13 +66,13 @@ def capture(
     optimizer: Annotated[
         str, _option("--optimizer", f"One of {_words(OptimizerName)}.", "NAME")
     ] = TrainConfig.optimizer,
-    learning_rate: Annotated[float, _option("--learning-rate", "Positive.", "NUMBER")] = TrainConfig.learning_rate,
+    learning_rate: Annotated[str, _option("--learning-rate", "Positive.", "NUMBER")] = str(TrainConfig.learning_rate),
     batch_size: Annotated[str, _option("--batch-size", "Samples per step; full takes all.", "N|full")] = str(
         TrainConfig.batch_size
     ),
     train_fraction: Annotated[
-        float, _option("--train-fraction", "Share of the samples to train on, in (0, 1].", "NUMBER")
-    ] = TrainConfig.train_fraction,
+        str, _option("--train-fraction", "Share of the samples to train on, in (0, 1].", "NUMBER")
+    ] = str(TrainConfig.train_fraction),
     init: Annotated[str, _option("--init", f"Initial weights: {_words(InitName)}.", "NAME")] = TrainConfig.init,
     epochs: Annotated[int, _option("--epochs", "Epochs to train in all.", "N")] = TrainConfig.epochs,
     seeds: Annotated[str, _option("--seeds", "One network each: how many, or which (0-9,15).", "N|LIST")] = "20",
@@ -101,8 +105,8 @@ def capture(
             help="TOML file of the options above: learning_rate = 0.1",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run of that name.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue a run from its last commit.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run, or sweep, of that name.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run, or a sweep, from its last commit.")] = False,
     json: Json = False,
 ) -> None:
     """Train networks, every epoch into a store.
@@ -110,54 +114,73 @@ def capture(
     One network per seed is trained on TASK, and its activations are streamed into STORE. Ctrl-C commits what
     is whole, and --resume continues it bit for bit.
 
+    The options from --hidden to --init take several values with commas between them
+    (--train-fraction 0.05,0.45,0.85 --activation tanh,relu): a sweep, with a run RUN-train_fraction=0.05-... for each
+    combination. --resume --run RUN continues all of it.
+
     The options from --run to --device can be set in a file (--config) and in the environment, too
     (IPSTORE_CAPTURE_LEARNING_RATE=0.1). Flags come before the environment, and that before the file.
     """
     name, params = specs.task(task)
     from ipstore.parts import part_name
 
-    joint = run or f"{name.rpartition(':')[2]}-{activation}"
+    joint = run or (f"{name.rpartition(':')[2]}-{activation}" if "," not in activation else name.rpartition(":")[2])
     run = joint if part is None else part_name(joint, part)
     place = specs.store_place(store)
     if find_spec("torch") is None:
         raise Failure("missing-package", "capture needs PyTorch: pip install 'ipstore[train]'")
     from ipstore.trainers import streaming as library
-    from ipstore.trainers import tasks
+    from ipstore.trainers import sweeps, tasks
 
+    again = ["ipstore", "capture", task, store, "--run", run, "--resume"]
+    running: dict[str, Any] = {"processes": processes, "device": device}
     work: Work
     if resume:
         _refuse_beside_resume(ctx)
         wanted = epochs if _is_flag(ctx, "epochs") else None
+        if infos := _begun_sweep(place, run):
+            check_task(f"sweep {run!r}", infos[0], specs.task_text(name, params))
+            again += [] if wanted is None else ["--epochs", str(wanted)]
+            work = partial(sweeps.resume_sweep, place, run, epochs=wanted, **running)
+            drive_sweep(place, run, work, again, wanted, json)
+            return
         if _is_complete(place, run, specs.task_text(name, params), wanted):
             _report(place, run, None, json)
             return
-        work = partial(library.resume, place, run, epochs=wanted)
+        work = partial(library.resume, place, run, epochs=wanted, **running)
     else:
         loaded = tasks.load(name, **params)
-        settings = TrainConfig(
-            hidden=specs.widths(hidden),
-            activation=activation,  # type: ignore[arg-type]  # TrainConfig refuses words that are none
-            optimizer=optimizer,  # type: ignore[arg-type]
-            learning_rate=learning_rate,
-            batch_size=specs.batch_size(batch_size),
-            train_fraction=train_fraction,
-            init=init,  # type: ignore[arg-type]
-            epochs=epochs,
+        settings, axes = read_settings(
+            epochs,
+            hidden=specs.several("--hidden", hidden, specs.widths),
+            activation=specs.several("--activation", activation, str),
+            optimizer=specs.several("--optimizer", optimizer, str),
+            learning_rate=specs.several("--learning-rate", learning_rate, partial(specs.number, "--learning-rate")),
+            batch_size=specs.several("--batch-size", batch_size, specs.batch_size),
+            train_fraction=specs.several("--train-fraction", train_fraction, partial(specs.number, "--train-fraction")),
+            init=specs.several("--init", init, str),
         )
-        work = partial(
-            library.capture,
-            loaded,
-            place,
-            joint,
-            settings,
-            seeds=specs.seeds(seeds),
-            part=part,
-            level=level,
-            binning=_binning(loaded, settings, level, bins, range),
-            every=every,
-            log_spaced=log_spaced,
-            overwrite=overwrite,
-        )
+        options: dict[str, Any] = {
+            "seeds": specs.seeds(seeds),
+            "level": level,
+            "binning": _binning(loaded, at_each(settings, axes, "activation"), level, bins, range),
+            "every": every,
+            "log_spaced": log_spaced,
+            "overwrite": overwrite,
+            **running,
+        }
+        if axes:
+            if part is not None:
+                raise ParameterError(
+                    f"--part goes with one run, but --{next(iter(axes)).replace('_', '-')} has several values: capture "
+                    "each combination by itself, or all seeds of the sweep in one place"
+                )
+            work = partial(sweeps.capture_sweep, loaded, place, joint, axes, settings, **options)
+            drive_sweep(place, joint, work, again, None, json)
+            return
+        if place.is_taken() and _begun_sweep(place, joint):
+            raise RunExistsError(f"a sweep {joint!r} exists already in {store!r}: choose another name for the run")
+        work = partial(library.capture, loaded, place, joint, settings, part=part, **options)
     begun = time.monotonic()
     last: Progress | None = None
     try:
@@ -168,13 +191,19 @@ def capture(
                 last = reached
                 show(reached.captured, reached.total)
 
-            work(processes=processes, device=device, on_progress=on_progress)
+            work(on_progress=on_progress)
     except KeyboardInterrupt:
         if last is None:
             raise
-        again = ["ipstore", "capture", task, store, "--run", run, "--resume"]
         raise _interrupted(place, run, shlex.join(again)) from None
     _report(place, run, time.monotonic() - begun, json)
+
+
+def _begun_sweep(store: "Place", name: str) -> "list[RunInfo]":
+    """Describe the runs of a sweep, where no run has its name."""
+    from ipstore.trainers.sweeps import sweep_runs
+
+    return [] if (store / check_name("run", name)).exists(DOCUMENT) else list(sweep_runs(store, name).values())
 
 
 def _is_flag(ctx: typer.Context, name: str) -> bool:
@@ -197,15 +226,13 @@ def _is_complete(store: "Place", run: str, task: str, epochs: int | None) -> boo
 
     specs.choose_runs(store, run)
     info = run_info(store / run)
-    captured_on = specs.task_text(info.attrs["task"], info.attrs["task_params"])
-    if captured_on != task:
-        raise ParameterError(
-            f"run {run!r} was captured on {captured_on}, but got {task}: give that task, or name another --run"
-        )
+    check_task(f"run {run!r}", info, task)
     return info.status == "finished" and epochs in (None, info.attrs["config"]["epochs"])
 
 
-def _binning(task: "Task", config: TrainConfig, level: str, bins: int | None, range: str | None) -> "Binning | None":
+def _binning(
+    task: "Task", configs: Sequence[TrainConfig], level: str, bins: int | None, range: str | None
+) -> "Binning | None":
     """Give the bins that were asked for; None leaves them to the library."""
     if bins is None and range is None:
         return None
@@ -214,69 +241,53 @@ def _binning(task: "Task", config: TrainConfig, level: str, bins: int | None, ra
     from ipstore.binning import Binning
     from ipstore.trainers.streaming import plan_run
 
-    usual = plan_run(task, config, [0]).binning
-    if range is None and usual is None:
-        raise ParameterError(f"{config.activation} activations have no bound, so --bins needs a --range")
-    binning = Binning(range=specs.interval(range)) if range is not None else usual
-    assert binning is not None
-    return binning if bins is None else replace(binning, bins=bins)
+    if range is not None:
+        binning = Binning(range=specs.interval(range))
+        return binning if bins is None else replace(binning, bins=bins)
+    usual = {config.activation: plan_run(task, config, [0]).binning for config in configs}
+    for activation, found in usual.items():
+        if found is None:
+            raise ParameterError(f"{activation} activations have no bound, so --bins needs a --range")
+    if len(set(usual.values())) > 1:
+        raise ParameterError(f"the ranges of {', '.join(usual)} activations differ, so --bins needs a --range for all")
+    given = next(iter(usual.values()))
+    assert given is not None
+    return given if bins is None else replace(given, bins=bins)
 
 
 def _interrupted(store: "Place", run: str, command: str) -> Failure:
     """Say where a run stands, and how it goes on."""
-    from ipstore.reader import open_run
-
-    tree = open_run(store / run)
-    reached, total = tree.dataset["epoch"].values, tree.attrs["config"]["epochs"]
-    stands = f"is committed to epoch {reached[-1]} of {total}" if reached.size else "has no commit yet"
+    reached, stands = standing(store, run)
     return Failure(
         "interrupted",
         f"interrupted: run {run!r} {stands}. Continue it with\n  {command}",
         130,
         run=run,
-        epoch=int(reached[-1]) if reached.size else None,
+        epoch=reached,
         resume=command,
     )
 
 
 def _report(store: "Place", run: str, seconds: float | None, as_json: bool) -> None:
     """Sum up a finished run; `seconds` is None where nothing was left to do."""
-    import numpy as np
+    from ipstore.reader import run_info
 
-    from ipstore.reader import open_run, run_info
-
-    info, tree = run_info(store / run), open_run(store / run)
-    accuracy = tree["training"].dataset["accuracy"].sel(split="test").isel(epoch=-1).values
-    accuracy = accuracy[np.isfinite(accuracy)]
-    facts = {
-        "store": str(store),
-        "run": run,
-        "task": specs.task_text(info.attrs["task"], info.attrs["task_params"]),
-        "labels": info.attrs["labels"],
-        "level": info.attrs["level"],
-        "epochs": int(tree.dataset["epoch"][-1]),
-        "captured_epochs": tree.sizes["epoch"],
-        "seeds": info.attrs["seeds"],
-        "diverged": sorted(map(int, info.attrs["diverged"])),
-        "stored_bytes": info.stored_bytes,
-        "test_accuracy": float(accuracy.mean()) if accuracy.size else None,
-        "seconds": seconds,
-    }
+    facts = run_facts(store, run)
     if as_json:
-        print_json(facts)
+        print_json({**facts, "seconds": seconds})
         return
     if seconds is None:
         say(f"run {run!r} is complete already, to epoch {facts['epochs']}; more --epochs would extend it")
-    tested = f"{accuracy.mean():.4f} (mean over seeds)" if accuracy.size else "-"
+    accuracy = facts["test_accuracy"]
     print_facts(
         {
             "run": f"{run} in {store}",
             "task": f"{facts['task']} ({facts['labels']} labels)",
-            "level": str(facts["level"]),
+            "level": facts["level"],
             "epochs": f"{facts['epochs']} ({facts['captured_epochs']} captured)",
-            "seeds": f"{len(info.attrs['seeds'])} ({ranges(sorted(info.attrs['seeds']))})",
-            "on disk": f"{size(info.stored_bytes)} in {info.files} files",
-            "test accuracy": tested,
+            "seeds": f"{len(facts['seeds'])} ({ranges(sorted(facts['seeds']))})",
+            "on disk": f"{size(facts['stored_bytes'])} in {run_info(store / run).files} files",
+            "test accuracy": "-" if accuracy is None else f"{accuracy:.4f} (mean over seeds)",
             **({} if seconds is None else {"time": f"{seconds:.1f} s"}),
         }
     )

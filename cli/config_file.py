@@ -13,6 +13,9 @@ __all__ = ["read_config"]
 _LISTS = {"hidden": "-", "seeds": ",", "range": ".."}
 """Options that a file may give as a list, and what stands between the items on the command line."""
 
+_SWEPT = ("hidden", "activation", "optimizer", "learning_rate", "batch_size", "train_fraction", "init")
+"""Options of which a file may list several values: those of a sweep."""
+
 
 def read_config(ctx: typer.Context, file: Path | None) -> Path | None:
     """Take the values of a file as the command's defaults; the callback of ``--config``.
@@ -36,6 +39,8 @@ def read_config(ctx: typer.Context, file: Path | None) -> Path | None:
 
 def _as_flag(file: Path, key: str, value: Any) -> str:
     """Write a value as the flag would be written."""
+    if isinstance(value, list) and key in _SWEPT and (key != "hidden" or any(isinstance(item, list) for item in value)):
+        return ",".join(_as_flag(file, key, item) for item in value)
     if isinstance(value, list) and key in _LISTS and all(isinstance(item, int | float) for item in value):
         text = _LISTS[key].join(map(str, value))
         return f"{text}," if key == "seeds" else text or "none"

@@ -4,9 +4,9 @@ import json
 import math
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Json",
+    "Show",
     "bits",
     "moment",
     "pairs",
@@ -85,8 +86,15 @@ def _stdout() -> "Console":
     return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
+class Show(Protocol):
+    """Shows how many are done, of how many, and what is being done if that has changed."""
+
+    def __call__(self, done: int, total: int, what: str | None = None, /) -> None:
+        """Show it."""
+
+
 @contextmanager
-def progress(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+def progress(what: str, unit: str) -> Iterator[Show]:
     """Show how far long work is, on stderr and only where that is a terminal.
 
     Parameters
@@ -98,11 +106,11 @@ def progress(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
 
     Yields
     ------
-    callable
-        To be told how many are done, and of how many.
+    Show
+        To be told how many are done, of how many, and what is being done where that changes.
     """
     if not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield lambda done, total, what=None, /: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -123,7 +131,7 @@ def progress(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True, expand=True) as bar:
         task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield lambda done, total, what=None, /: bar.update(task, completed=done, total=total, description=what)
 
 
 def size(count: int) -> str:

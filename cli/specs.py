@@ -1,19 +1,24 @@
 """How things are written on the command line, and what they mean."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ipstore.errors import ParameterError, StoreNotFoundError
 
 if TYPE_CHECKING:
     from ipstore.places import Location, Place
 
+_T = TypeVar("_T")
+
 __all__ = [
     "batch_size",
     "choose_runs",
     "interval",
     "labels",
+    "number",
     "seeds",
+    "several",
     "store_place",
     "stored_runs",
     "task",
@@ -64,6 +69,31 @@ def batch_size(text: str) -> int | None:
         return None if text == "full" else int(text)
     except ValueError:
         raise ParameterError(f"--batch-size is a number of samples, or full, but got {text!r}") from None
+
+
+def number(option: str, text: str) -> float:
+    """Read a number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ParameterError(f"{option} is a number, such as 0.2, but got {text!r}") from None
+
+
+def several(option: str, text: str, read: Callable[[str], _T]) -> list[_T]:
+    """Read a value, or those of a sweep with commas between them.
+
+    Parameters
+    ----------
+    option : str
+        For the message.
+    text : str
+    read : callable
+        Reads one.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if "" in parts and len(parts) > 1:
+        raise ParameterError(f"{option} has one value, or several with a comma between them, but got {text!r}")
+    return [read(part) for part in parts]
 
 
 def seeds(text: str) -> list[int]:
