@@ -6,7 +6,7 @@ Importing it gives trees, datasets and arrays of xarray the accessor ``.ip``.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ipstore.analysis import accessor, estimators, ib
+from ipstore.analysis import accessor, dynamics, estimators, ib
 from ipstore.analysis.bottleneck import analyze_bound, bound, distributions, self_consistency
 from ipstore.analysis.intervals import seed_interval
 from ipstore.analysis.plane import information_plane, information_planes
@@ -23,6 +23,7 @@ __all__ = [
     "analyze_bound",
     "bound",
     "distributions",
+    "dynamics",
     "estimators",
     "figures",
     "ib",

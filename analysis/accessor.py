@@ -6,7 +6,7 @@ from typing import Any
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from ipstore.analysis import bottleneck, plane
+from ipstore.analysis import bottleneck, dynamics, plane
 from ipstore.analysis.labelled import Subject, information
 from ipstore.analysis.probe import Probe
 from ipstore.analysis.questions import Ask, expand, stack
@@ -40,6 +40,10 @@ class RunAccessor:
     def distributions(self, layer: str, **options: Any) -> xr.Dataset:
         """Call `ipstore.analysis.distributions` on this run."""
         return bottleneck.distributions(self._run, layer, **options)
+
+    def dynamics(self, estimator: str = "binned", **options: Any) -> xr.Dataset:
+        """Call `ipstore.analysis.dynamics.measure_run` on this run."""
+        return dynamics.measure_run(self._run, estimator, **options)
 
 
 @xr.register_dataset_accessor("ip")  # type: ignore[no-untyped-call]  # xarray does not type it
