@@ -12,6 +12,7 @@ from ipstore.analysis.intervals import seed_interval
 from ipstore.analysis.plane import information_plane, information_planes
 from ipstore.analysis.stored import analyze, analyze_all
 from ipstore.analysis.summaries import summary
+from ipstore.analysis.sweeping import sweep
 
 if TYPE_CHECKING:
     from ipstore.analysis import figures
@@ -32,6 +33,7 @@ __all__ = [
     "seed_interval",
     "self_consistency",
     "summary",
+    "sweep",
 ]
 
 

@@ -1,12 +1,12 @@
 """The accessor ``.ip``: the functions of this package, where the data already lie at hand."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from ipstore.analysis import bottleneck, dynamics, plane
+from ipstore.analysis import bottleneck, dynamics, plane, sweeping
 from ipstore.analysis.labelled import Subject, information
 from ipstore.analysis.probe import Probe
 from ipstore.analysis.questions import Ask, expand, stack
@@ -16,7 +16,7 @@ __all__ = ["ActivationAccessor", "LayersAccessor", "RunAccessor"]
 
 @xr.register_datatree_accessor("ip")  # type: ignore[no-untyped-call]  # xarray does not type it
 class RunAccessor:
-    """``run.ip`` on a `xarray.DataTree` that ``ipstore.open(store, run=name)`` gave."""
+    """``run.ip`` on a `xarray.DataTree` that ``ipstore.open(store, run=name)`` gave; ``sweep`` on one of a store."""
 
     def __init__(self, run: xr.DataTree) -> None:
         self._run = run
@@ -44,6 +44,10 @@ class RunAccessor:
     def dynamics(self, estimator: str = "binned", **options: Any) -> xr.Dataset:
         """Call `ipstore.analysis.dynamics.measure_run` on this run."""
         return dynamics.measure_run(self._run, estimator, **options)
+
+    def sweep(self, *axes: str, of: Callable[[xr.DataTree], Any] | None = None, **options: Any) -> Any:
+        """Call `ipstore.analysis.sweep` on this store."""
+        return sweeping.sweep(self._run, *axes, of=of, **options)
 
 
 @xr.register_dataset_accessor("ip")  # type: ignore[no-untyped-call]  # xarray does not type it

@@ -112,6 +112,7 @@ class View:
         ParameterError
             If `run` is not a run, or the labels do not fit its inputs.
         """
+        _require_joined(run, "probe")
         if "probe" not in run.children:
             raise ParameterError(
                 f"an analysis needs one run but got a tree with {', '.join(run.children) or 'no groups'}; "
@@ -175,6 +176,7 @@ class View:
         probe = self.probe(run) if like is None else like.probe
         if not run["epoch"].size:
             raise ParameterError(f"the run {run.name!r} has no committed epoch yet; try again after its first commit")
+        _require_joined(run, "activations")
         stored = run["activations"].dataset if "activations" in run.children else xr.Dataset()
         if not stored.data_vars:
             why = f": {run.attrs['not_rebuilt']}" if "not_rebuilt" in run.attrs else ""
@@ -235,6 +237,15 @@ class View:
         # Of NaN it says something too; the estimate of such a cell is NaN all the same.
         predicted: xr.DataArray = output.argmax(f"{name}_unit", skipna=False)
         return predicted
+
+
+def _require_joined(run: xr.DataTree, group: str) -> None:
+    """Refuse a sweep whose runs differ in what is to be analysed."""
+    if group in (left_out := run.attrs.get("left_out", {})):
+        raise ParameterError(
+            f"the runs of sweep {run.name!r} cannot be analysed as one: {left_out[group]}. Ask each of them: "
+            "store.ip.sweep(..., of=lambda run: run.ip.information_plane(...))"
+        )
 
 
 def information_plane(

@@ -156,7 +156,7 @@ def _glance(info: "RunInfo") -> dict[str, Any]:
         "diverged": {int(seed): epoch for seed, epoch in info.attrs["diverged"].items()},
         "results": list(info.results),
         "stored_bytes": info.stored_bytes,
-        **({"part_of": info.attrs["part_of"]} if "part_of" in info.attrs else {}),
+        **{key: info.attrs[key] for key in ("part_of", "sweep") if key in info.attrs},
     }
 
 
@@ -207,6 +207,7 @@ def _print_run(store: "Place", run: dict[str, Any]) -> None:
         "run": f"{run['run']} in {store}",
         "status": run["status"],
         "task": run["task"] + (f" ({run['labels']} labels)" if "labels" in run else ""),
+        "sweep": f"{run['sweep']['name']}, at {pairs(run['sweep']['at'])}" if "sweep" in run else "",
         "model": pairs(model),
         "training": pairs(run.get("config", {})),
         "level": run["level"] + (f" ({pairs(run['binning'])})" if "binning" in run else ""),

@@ -161,7 +161,7 @@ class Sweep:
         return sweep, {axis: values[axes[axis].index(at[axis])] for axis, values in sweep.axes.items()}
 
 
-def sweep_of(run: str, attrs: Mapping[str, Any]) -> tuple[Sweep, dict[str, Value]] | None:
+def sweep_of(run: str, attrs: Mapping[Any, Any]) -> tuple[Sweep, dict[str, Value]] | None:
     """Say of which sweep a run is one, and where on its axes it stands.
 
     Parameters
