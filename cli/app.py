@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ipstore.cli import analyze, bound, capture, estimators, moving, plot, runs
+from ipstore.cli import analyze, bound, capture, estimators, moving, plot, reproduce, runs
 from ipstore.cli.reporting import ReportingGroup
 from ipstore.version import __version__
 
@@ -24,6 +24,7 @@ app.command()(analyze.analyze)
 app.command()(bound.bound)
 app.command()(plot.plot)
 app.command()(plot.figures)
+app.command()(reproduce.reproduce)
 app.command()(runs.runs)
 app.command()(runs.info)
 app.command()(runs.verify)
