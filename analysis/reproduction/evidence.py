@@ -68,7 +68,7 @@ class Evidence:
 
     def training(self, run: str) -> xr.Dataset:
         """Give what was recorded of a training, in memory: loss, accuracy, norms."""
-        return self.run(run)["training"].to_dataset().compute()
+        return self.run(run)["training"].to_dataset().assign_attrs(source_run=run).compute()
 
     def learned(self, run: str) -> list[int]:
         """Name the seeds whose training accuracy is more than `LEARNED` at the end."""

@@ -81,7 +81,9 @@ class Verdict:
     on: tuple[str, ...] = field(default=())
 
     def __str__(self) -> str:
-        return f"depends on {' and '.join(self.on)}" if self.on else self.word
+        if self.word != "depends":
+            return self.word
+        return f"depends on {' and '.join(self.on) or 'what was not varied'}"
 
 
 def verdict(findings: Sequence[Finding]) -> Verdict:
