@@ -7,12 +7,15 @@ A new figure is a function from one Dataset or several to a HoloViews object, in
 from ipstore.analysis.figures.bands import bounds
 from ipstore.analysis.figures.betas import beta
 from ipstore.analysis.figures.comparison import compare
+from ipstore.analysis.figures.convergence import converged
 from ipstore.analysis.figures.figure import Figure
 from ipstore.analysis.figures.files import check_path, save
 from ipstore.analysis.figures.grids import sensitivity
 from ipstore.analysis.figures.networks import snapshots
+from ipstore.analysis.figures.norms import gradients
 from ipstore.analysis.figures.on_bound import bound
 from ipstore.analysis.figures.residuals import residual
+from ipstore.analysis.figures.sweeps import sweep
 from ipstore.analysis.figures.trajectories import information_plane
 
 __all__ = [
@@ -23,11 +26,14 @@ __all__ = [
     "bounds",
     "check_path",
     "compare",
+    "converged",
+    "gradients",
     "information_plane",
     "residual",
     "save",
     "sensitivity",
     "snapshots",
+    "sweep",
 ]
 
 FIGURES: dict[str, Figure] = {
@@ -48,5 +54,8 @@ FIGURES: dict[str, Figure] = {
     "bound": Figure(bound, "a bound", "layers beside the bottleneck curve, and their distances to it"),
     "beta": Figure(beta, "a bound", "beta* of the layers, by depth and over the epochs"),
     "residual": Figure(residual, "a bound", "how far the layers are from self-consistency"),
+    "sweep": Figure(sweep, "a sweep", "the trajectories at every value of a setting, side by side"),
+    "converged": Figure(converged, "a sweep", "where every layer ends, at every value of a setting"),
+    "gradients": Figure(gradients, "a run's training", "mean and noise of the gradients: drift and diffusion", ()),
 }
 """The figures by the names that ``ipstore plot`` knows them by."""

@@ -1,7 +1,7 @@
 """Panels of information against the epoch: one column per layer, one row per quantity, one scale in a row."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import holoviews as hv
 import numpy as np
@@ -11,14 +11,25 @@ from ipstore.analysis.figures.epochs import EpochScale
 from ipstore.analysis.figures.frame import GREY, I_TY, I_XT, styled
 from ipstore.analysis.figures.panels import Panel, Sheet, sheet_of
 
-__all__ = ["band", "curve", "curve_panels", "sheet_of_layers"]
+__all__ = ["axis_limits", "band", "curve", "curve_panels", "sheet_of_layers"]
 
 _COLUMNS = 6  # more layers stand in blocks of rows, one under another
 
-_AXES: dict[str, tuple[Any, str, str]] = {
-    "I_XT": (I_XT, "H_X", "H(X) = {:.4g} bits"),
-    "I_TY": (I_TY, "I_XY", "I(X;Y) = {:.3f} bits"),
-    "residual": (hv.Dimension("residual", label="residual J", unit="bits"), "", ""),
+
+class _Axis(NamedTuple):
+    """What a vertical axis shows, the attribute above which nothing can lie with its name, and whether it is log."""
+
+    dimension: Any
+    most: str = ""
+    words: str = ""
+    log: bool = False
+
+
+_AXES = {
+    "I_XT": _Axis(I_XT, "H_X", "H(X) = {:.4g} bits"),
+    "I_TY": _Axis(I_TY, "I_XY", "I(X;Y) = {:.3f} bits"),
+    "residual": _Axis(hv.Dimension("residual", label="residual J", unit="bits")),
+    "gradient": _Axis(hv.Dimension("gradient", label="norm / norm of the weights"), log=True),
 }
 
 
@@ -38,9 +49,9 @@ def curve_panels(
     Parameters
     ----------
     plane : Dataset
-        As `prepare` gives it: with the epochs, the layers and H(X) and I(X;Y).
+        With the epochs and the layers; as `prepare` gives it, also with H(X) and I(X;Y).
     drawn : mapping of str to sequence of DataArray
-        For each quantity, everything that must lie inside its axis.
+        For each quantity, everything that must lie inside its axis; on a logarithmic one, where it is positive.
     draw : callable
         From quantity, layer and epoch scale to the elements of a panel.
     """
@@ -54,10 +65,14 @@ def curve_panels(
     for first in range(0, len(layers), sheet.columns):
         block = layers[first : first + sheet.columns]
         for row, (name, arrays) in enumerate(drawn.items()):
-            ylim = _limits(plane, name, arrays)
+            ylim = axis_limits(plane, name, arrays)
             for column, layer in enumerate(block):
                 elements = _reference(plane, name, xlim, ylim, words=column == 0) * draw(name, layer, scale)
-                axes = {"xticks": scale.ticks, "xlabel": "epoch", "ylabel": _AXES[name][0].pprint_label}
+                axes = {"xticks": scale.ticks, "xlabel": "epoch", "ylabel": _AXES[name].dimension.pprint_label}
+                if _AXES[name].log:
+                    axes["logy"] = True
+                    if column:  # bokeh cannot measure an exponent of 0 points, as the numbers of a bare axis have
+                        axes["yformatter"] = "%g"
                 panels.append(
                     Panel(
                         elements,
@@ -73,10 +88,14 @@ def curve_panels(
     return panels
 
 
-def _limits(plane: xr.Dataset, name: str, arrays: Sequence[xr.DataArray]) -> tuple[float, float]:
+def axis_limits(plane: xr.Dataset, name: str, arrays: Sequence[xr.DataArray]) -> tuple[float, float]:
     """Give limits inside which zero, the reference line and everything that is drawn lie."""
+    if _AXES[name].log:
+        least, most = min(float(array.min()) for array in arrays), max(float(array.max()) for array in arrays)
+        room = max(most / least, 10.0) ** 0.08
+        return least / room, most * room
     low = min(0.0, *(float(array.min()) for array in arrays))
-    high = max(float(plane.attrs.get(_AXES[name][1], 0)), *(float(array.max()) for array in arrays))
+    high = max(float(plane.attrs.get(_AXES[name].most, 0)), *(float(array.max()) for array in arrays))
     return low - 0.04 * (high - low), high + 0.14 * (high - low)
 
 
@@ -84,7 +103,7 @@ def _reference(
     plane: xr.Dataset, name: str, xlim: tuple[float, float], ylim: tuple[float, float], *, words: bool
 ) -> Any:
     """Draw the line that nothing can lie above, with its name in one panel of a row."""
-    dimension, attribute, text = _AXES[name]
+    dimension, attribute, text, _ = _AXES[name]
     if attribute not in plane.attrs:
         return hv.Overlay([])
     bound = float(plane.attrs[attribute])
@@ -118,7 +137,7 @@ def curve(
     Parameters
     ----------
     values : DataArray (epoch,)
-        Named I_XT, I_TY or residual.
+        Named I_XT, I_TY, residual or gradient.
     scale : EpochScale
     colour : str
     words : mapping of str to str
@@ -128,15 +147,18 @@ def curve(
         Of the line, in pixels.
     """
     values = values.dropna("epoch")
-    dimension = _AXES[str(values.name)][0]
+    dimension = _AXES[str(values.name)].dimension
     epoch = values["epoch"].values
     extra = {name: np.full(len(epoch), text) for name, text in words.items()}
     data = {"log_epoch": scale(epoch), dimension.name: values.values, "epoch": epoch, **extra}
     kind, group = (hv.Scatter, "Point") if len(epoch) == 1 else (hv.Curve, "Mean")
     element = kind(data, scale.dimension, [dimension, "epoch", *words], group=group)
     tips = [(name, f"@{{{name}}}") for name in (*words, "epoch")]
-    tips.append((dimension.label, f"@{{{dimension.name}}}{{0.000}}"))
-    hover = {"tools": ["hover"], "hover_tooltips": tips}
+    digits = "%.3g" if _AXES[str(values.name)].log else "0.000"
+    tips.append((dimension.label, f"@{{{dimension.name}}}{{{digits}}}"))
+    hover: dict[str, Any] = {"tools": ["hover"], "hover_tooltips": tips}
+    if _AXES[str(values.name)].log:
+        hover["hover_formatters"] = {f"@{{{dimension.name}}}": "printf"}
     if kind is hv.Scatter:
         return styled(element, color=colour, bokeh={"size": 8, **hover}, matplotlib={"s": 36})
     style = "dashed" if dashed else "solid"
@@ -151,7 +173,7 @@ def curve(
 def band(low: xr.DataArray, high: xr.DataArray, scale: EpochScale, colour: str, alpha: float) -> Any:
     """Fill what lies between two quantities (epoch,), named alike."""
     there = (low + high).notnull().values
-    dimension = _AXES[str(low.name)][0]
+    dimension = _AXES[str(low.name)].dimension
     at, low_at, high_at = scale(low["epoch"].values[there]), low.values[there], high.values[there]
     if len(at) == 1:
         stroke = hv.Segments((at, low_at, at, high_at), ["log_epoch", dimension, "end", "high"], group="Band")

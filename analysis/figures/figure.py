@@ -1,4 +1,4 @@
-"""A figure as it is registered: what draws it, which planes it takes, and what it shows."""
+"""A figure as it is registered: what draws it, what it takes, and what it shows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,9 +12,29 @@ from ipstore.errors import ParameterError
 
 __all__ = ["Figure", "Takes"]
 
-Takes = Literal["one plane", "one plane with a grid", "two planes or more", "a lower and an upper bound", "a bound"]
-"""Which planes a figure takes. A grid is a list of values of a parameter, as in ``binned:bins=10,30,100``; a bound is a
-plane with the bottleneck curve, and with how its layers stand to it."""
+Takes = Literal[
+    "one plane",
+    "one plane with a grid",
+    "two planes or more",
+    "a lower and an upper bound",
+    "a bound",
+    "a sweep",
+    "a run's training",
+]
+"""What a figure takes. A grid is a list of values of a parameter, as in ``binned:bins=10,30,100``; a bound is a plane
+with the bottleneck curve, and with how its layers stand to it; a sweep is one plane over an axis along which runs
+differ. A run's training is no plane, but the group of that name."""
+
+_ADVICE: dict[Takes, str] = {
+    "one plane": "give one estimator, with one value of each parameter",
+    "one plane with a grid": "give one estimator with several values of a parameter, as binned:bins=10,30",
+    "two planes or more": "give two estimators or more, or one with several values of a parameter",
+    "a lower and an upper bound": "give two estimators, such as kde_lower and kde_upper, each with one value of its "
+    "parameters",
+    "a bound": "give one estimator that makes a T of discrete values, such as binned, with one value of each parameter",
+    "a sweep": "give one estimator, with one value of each parameter, over one axis of the sweep",
+    "a run's training": "give run['training'].dataset; it takes no estimator",
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +49,7 @@ class Figure:
     summary : str
         What it shows, in one line.
     estimators : sequence of str
-        Those to draw where none are named, as the command line writes them.
+        Those to draw where none are named, as the command line writes them; none, if it takes no plane.
     frames : bool
         Whether it has a frame for each epoch, so that it can be a film.
     """
@@ -46,7 +66,7 @@ class Figure:
         Parameters
         ----------
         *planes : Dataset
-            As `information_plane` returns them; as many as it takes.
+            As `information_plane` returns them, or what else it takes; as many as it takes.
         **options
             Of the figure, such as ``layers``.
 
@@ -58,8 +78,13 @@ class Figure:
         ------
         ParameterError, UnknownNameError
         """
-        self.check([grid_of(plane) if isinstance(plane, xr.Dataset) else [] for plane in planes])
+        self.check([self._grid(plane) for plane in planes])
         return self.draw(*planes, **options)
+
+    def _grid(self, plane: Any) -> list[str]:
+        """Name the parameters of which a plane has several values; an axis of a sweep is none."""
+        names = grid_of(plane) if isinstance(plane, xr.Dataset) else []
+        return names[1:] if self.takes == "a sweep" else names
 
     def check(self, grids: Sequence[Sequence[str]]) -> None:
         """Refuse planes of which the figure cannot be drawn, if need be before they are computed.
@@ -75,25 +100,15 @@ class Figure:
             There are too many planes or too few, or they have a grid that they should not have, or none.
         """
         gridded = [names for names in grids if names]
+        alone = len(grids) == 1 and not gridded
         fits = {
-            "one plane": len(grids) == 1 and not gridded,
             "one plane with a grid": len(grids) == 1 and len(grids[0]) == 1,
             "two planes or more": len(grids) >= 2 or bool(gridded),
             "a lower and an upper bound": len(grids) == 2 and not gridded,
-            "a bound": len(grids) == 1 and not gridded,
         }
-        if fits[self.takes]:
+        if fits.get(self.takes, alone):
             return
         given = count(len(grids), "plane")
         if gridded:
             given += f" with a grid of {' and of '.join(', '.join(names) for names in gridded)}"
-        advice = {
-            "one plane": "give one estimator, with one value of each parameter",
-            "one plane with a grid": "give one estimator with several values of a parameter, as binned:bins=10,30",
-            "two planes or more": "give two estimators or more, or one with several values of a parameter",
-            "a lower and an upper bound": "give two estimators, such as kde_lower and kde_upper, with one value of "
-            "each parameter",
-            "a bound": "give one estimator that makes a T of discrete values, such as binned, with one value of each "
-            "parameter",
-        }
-        raise ParameterError(f"this figure takes {self.takes} but got {given}; {advice[self.takes]}")
+        raise ParameterError(f"this figure takes {self.takes} but got {given}; {_ADVICE[self.takes]}")

@@ -14,7 +14,7 @@ from ipstore.analysis.figures.epochs import EpochScale, log_spaced
 from ipstore.analysis.figures.key import Entry
 from ipstore.analysis.figures.panels import arrange
 from ipstore.analysis.figures.planes import SATURATION, finite, grid_of, prepare, saturated, without_nan
-from ipstore.analysis.figures.wording import estimator, kind_words, label_words, listed, plain
+from ipstore.analysis.figures.wording import estimator, kind_words, label_words, listed, plain, source
 from ipstore.errors import ParameterError
 
 __all__ = ["sensitivity"]
@@ -91,7 +91,7 @@ def sensitivity(plane: xr.Dataset, layers: Sequence[str] | None = None, *, satur
     return arrange(
         curve_panels(plane, {str(name): [lines[name], low[name], high[name]] for name in names}, draw),
         sheet,
-        title=f"Sensitivity to {parameter} · run {plane.attrs['source_run']}",
+        title=f"Sensitivity to {parameter} · {source(plane)}",
         details=[
             " · ".join(
                 [

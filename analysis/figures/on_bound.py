@@ -9,6 +9,7 @@ import xarray as xr
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from ipstore.analysis.figures.bars import bar_words, error_bar
 from ipstore.analysis.figures.bottleneck import CURVE, CURVE_BAND, curve_line, curve_words, draw_curve
 from ipstore.analysis.figures.frame import GREY, I_TY, I_XT, INK, STEP, Limits, layer_colours, reference_lines, styled
 from ipstore.analysis.figures.key import Entry
@@ -16,9 +17,8 @@ from ipstore.analysis.figures.panels import Panel, Sheet, arrange
 from ipstore.analysis.figures.placing import merge, place
 from ipstore.analysis.figures.planes import SATURATION, saturated
 from ipstore.analysis.figures.standing import Standing, beta_words, cap_words, prepare_bound
-from ipstore.analysis.figures.wording import count, estimator, label_words, listed
+from ipstore.analysis.figures.wording import estimator, label_words, listed
 from ipstore.analysis.ib.curves import bounds
-from ipstore.analysis.intervals import seed_interval
 from ipstore.errors import ParameterError
 
 __all__ = ["bound"]
@@ -157,7 +157,7 @@ def _layers(now: xr.Dataset, curve: xr.Dataset) -> list[_Layer]:
                 seeds,
                 mean["I_XT"],
                 mean["I_TY"],
-                np.stack([_bar(seeds["I_XT"]), _bar(seeds["I_TY"])]),
+                np.stack([error_bar(seeds["I_XT"]), error_bar(seeds["I_TY"])]),
                 (mean["least"], mean["IB_distance_I_XT"]),
                 mean["IB_distance_I_TY"],
                 beta_words(seeds["beta"], seeds["beta_capped"]),
@@ -166,21 +166,13 @@ def _layers(now: xr.Dataset, curve: xr.Dataset) -> list[_Layer]:
     return found
 
 
-def _bar(values: xr.DataArray) -> NDArray[np.float64]:
-    """Give the ends of an error bar of values (seed,): the interval of the mean, or the range of so few seeds."""
-    ends: NDArray[np.float64] = seed_interval(values).values
-    if np.isnan(ends).any():
-        ends = np.array([values.min(), values.max()])
-    return ends
-
-
 def _key(now: xr.Dataset) -> str:
     seeds = now.sizes["seed"]
     if seeds == 1:
         return "Points: the one seed."
-    bars = "95% BCa bootstrap interval of the mean" if seeds >= 5 else f"range of the {count(seeds, 'seed')}"
     return (
-        f"Large points: means over seeds, with error bars: {bars}. Small points: single seeds. Rows: means over seeds."
+        f"Large points: means over seeds, with error bars: {bar_words(seeds)}. Small points: single seeds. Rows: means "
+        "over seeds."
     )
 
 

@@ -1,6 +1,6 @@
 """Trajectories through the information plane: paths over single seeds, their ends and their names."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import holoviews as hv
@@ -13,7 +13,7 @@ from ipstore.analysis.figures.frame import I_TY, I_XT, INK, STEP, Limits, refere
 from ipstore.analysis.figures.placing import merge, place
 from ipstore.analysis.figures.planes import saturated
 
-__all__ = ["draw_paths", "thinned"]
+__all__ = ["draw_paths", "layer_names", "thinned"]
 
 _PATH_EPOCHS = 400  # a path bends visibly in far fewer; more only makes the file heavier
 _POINTS = 6000  # faint points in all: about 0.5 MB of html
@@ -61,7 +61,7 @@ def draw_paths(
         * points
         * _paths(curves, colour, colour_bar)
         * _markers(curves, colour)
-        * _names(curves, points, plane, box, size)
+        * layer_names({c.layer: np.column_stack([c.I_XT, c.I_TY]) for c in curves}, points, plane, box, size)
     )
 
 
@@ -178,12 +178,36 @@ def _markers(curves: list[_Curve], colour: EpochScale) -> Any:
     return hv.Overlay(overlay)
 
 
-def _names(curves: list[_Curve], points: Any, plane: xr.Dataset, box: Limits, size: tuple[float, float]) -> Any:
-    """Write each layer's name beside the end of its path, with a leader where it had to move away."""
+def layer_names(
+    paths: Mapping[str, NDArray[np.float64]],
+    points: Any,
+    plane: xr.Dataset,
+    box: Limits,
+    size: tuple[float, float] = (1.0, 1.0),
+) -> Any:
+    """Write each layer's name beside the end of its path, with a leader where it had to move away.
+
+    Parameters
+    ----------
+    paths : mapping of str to (point, 2) float64
+        I(X;T) and I(T;Y) of each layer.
+    points : hv.Points
+        What the names should not cover, beside the paths.
+    plane : Dataset
+        Of which the reference lines are.
+    box : Limits
+        Limits of the axes.
+    size : (float, float)
+        Width and height of the frame, relative to a frame that is a figure by itself.
+
+    Returns
+    -------
+    holoviews.Overlay
+    """
     low, high = np.array(box).T
-    ink = np.concatenate([_ink(curves, plane, box, size), points.array([0, 1])])
-    ends = (np.array([(c.I_XT[-1], c.I_TY[-1]) for c in curves]) - low) / (high - low)
-    groups = merge(ends, [c.layer for c in curves], size)
+    ink = np.concatenate([_ink(list(paths.values()), plane, box, size), points.array([0, 1])])
+    ends = (np.array([path[-1] for path in paths.values()]) - low) / (high - low)
+    groups = merge(ends, list(paths), size)
     groups.sort(key=lambda group: -ends[group[0], 0])  # the margin on the right leaves the least choice
     ends, names = ends[[first for first, _ in groups]], [name for _, name in groups]
     centres = place(ends, names, (ink - low) / (high - low), size)
@@ -203,7 +227,9 @@ def _names(curves: list[_Curve], points: Any, plane: xr.Dataset, box: Limits, si
     )
 
 
-def _ink(curves: list[_Curve], plane: xr.Dataset, box: Limits, size: tuple[float, float]) -> NDArray[np.float64]:
+def _ink(
+    drawn: Sequence[NDArray[np.float64]], plane: xr.Dataset, box: Limits, size: tuple[float, float]
+) -> NDArray[np.float64]:
     """Points along what a name should not cover: paths, their ends, the reference lines and labels."""
     (left, _), (bottom, top) = box
     i_xy, h_x = plane.attrs["I_XY"], plane.attrs["H_X"]
@@ -211,9 +237,7 @@ def _ink(curves: list[_Curve], plane: xr.Dataset, box: Limits, size: tuple[float
     beside, over = x[: round(14 / size[0])], np.array([0.01, 0.02, 0.03, 0.04]) / size[1]
     words = np.array([(a, i_xy + b * (top - bottom)) for a in beside for b in over])
     along = np.linspace(0, 1, 400)
-    paths = [
-        np.column_stack([np.interp(along, np.linspace(0, 1, len(v)), v) for v in (c.I_XT, c.I_TY)]) for c in curves
-    ]
+    paths = [np.column_stack([np.interp(along, np.linspace(0, 1, len(v)), v) for v in path.T]) for path in drawn]
     ends = [np.repeat(path[[0, -1]], 10, axis=0) for path in paths]
     lines = [np.column_stack([x, np.full_like(x, i_xy)]), np.column_stack([np.full_like(y, h_x), y])]
     return np.concatenate([words, *lines, *paths, *ends])

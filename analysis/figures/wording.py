@@ -16,7 +16,9 @@ __all__ = [
     "label_words",
     "listed",
     "parameters",
+    "places_of",
     "plain",
+    "source",
     "wrap",
 ]
 
@@ -57,6 +59,15 @@ def parameters(plane: xr.Dataset) -> Mapping[str, Any]:
     }
 
 
+def places_of(plane: xr.Dataset) -> dict[str, Any]:
+    """Give where on the axes of a sweep a plane was taken: its coordinates without a dimension, save parameters."""
+    return {
+        str(name): coord.item()
+        for name, coord in plane.coords.items()
+        if coord.ndim == 0 and name not in plane.attrs["parameters"]
+    }
+
+
 def estimator(plane: xr.Dataset, *, without: str = "") -> str:
     """Write the estimator and its parameters: "binned (bins=30, rule=equal)"."""
     given = {name: value for name, value in parameters(plane).items() if value is not None and name != without}
@@ -90,7 +101,12 @@ def label_words(plane: xr.Dataset) -> str:
     return " · ".join(words)
 
 
+def source(plane: xr.Dataset) -> str:
+    """Name the run, or the sweep if several runs were put together."""
+    return f"{'sweep' if 'sweep' in plane.attrs else 'run'} {plane.attrs['source_run']}"
+
+
 def heading(plane: xr.Dataset, title: str, seeds: str) -> str:
     """Say what is drawn: the run, p(y|x), the estimator with its parameters, and how many seeds."""
     details = " · ".join([label_words(plane), f"estimator: {estimator(plane)}", seeds])
-    return wrap([f"{title} · run {plane.attrs['source_run']}", details])
+    return wrap([f"{title} · {source(plane)}", details])

@@ -115,9 +115,37 @@ def standing_of(
     ).assign_attrs(certificate="rigorous", onset_beta=curve.attrs["onset_beta"], curve_error=curve.attrs["error"])
 
 
+def sweep_of_planes(axis: str = "train_fraction", values: Any = (0.05, 0.45, 0.85), **sizes: Any) -> xr.Dataset:
+    """A plane over an axis of a sweep: the larger the value, the more information."""
+    plane = grid_of_planes(axis, values, **sizes)
+    given = {name: value for name, value in plane.attrs["parameters"].items() if name != axis}
+    return plane.assign_attrs(parameters=given, sweep="fractions", source_run="fractions")
+
+
+def training_of(seeds: int = 6, epochs: int = 40, *, layers: list[str] = LAYERS) -> xr.Dataset:
+    """Norms of gradients that fall, and whose noise falls later and less, the later the deeper; none at epoch 0."""
+    rng = np.random.default_rng(3)
+    epoch = np.arange(epochs)[:, None, None]
+    spread = np.exp(rng.normal(0, 0.2, (epochs, seeds, len(layers))))
+    noise = np.exp(rng.normal(0, 0.2, (epochs, seeds, len(layers))))
+    dims = ("epoch", "seed", "layer")
+    mean = np.where(epoch > 0, spread / np.maximum(epoch, 1), np.nan)
+    std = np.where(epoch > 0, noise * (1 + np.arange(len(layers))) / 20, np.nan)
+    weights = np.full(mean.shape, 5.0) + epoch / 10
+    return xr.Dataset(
+        {"grad_mean_norm": (dims, mean), "grad_std_norm": (dims, std), "weight_norm": (dims, weights)},
+        coords={"epoch": np.arange(epochs), "seed": np.arange(seeds), "layer": layers},
+        attrs={"source_run": "rule-tanh"},
+    )
+
+
 def planes_for(name: str, **sizes: Any) -> list[xr.Dataset]:
-    """Planes that the figure of that name takes."""
+    """What the figure of that name takes."""
     takes = figures.FIGURES[name].takes
+    if takes == "a sweep":
+        return [sweep_of_planes(**sizes)]
+    if takes == "a run's training":
+        return [training_of(**sizes)]
     if takes == "one plane with a grid":
         return [grid_of_planes(**sizes)]
     if takes == "two planes or more":
@@ -450,7 +478,7 @@ def test_html_asks_no_host_for_anything(name: str, tmp_path: Path) -> None:
     # BokehJS itself names hosts: in licences and namespaces, which nothing loads, and for maps and formulas,
     # which no figure has. A browser that opened such pages with its network log on asked for nothing.
     ours = "".join(re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL))
-    assert "I(X;T)" in ours
+    assert ("norm / norm of the weights" if name == "gradients" else "I(X;T)") in ours
     assert "http" not in ours
 
 
