@@ -34,16 +34,15 @@ def end_value(curves: Curves, epochs: NDArray[np.float64], stretch: float) -> Cu
 def noise_scale(curves: Curves, epochs: NDArray[np.float64]) -> Curves:
     """Estimate the standard deviation of what differs from epoch to epoch without a trend, (curve,).
 
-    Each value is compared with the straight line between its neighbours, in log(1 + epoch), so that a steady fall is
-    no noise. The median of these differences counts, so that bends are none either.
+    Each value is compared with the straight line between its neighbours, so that a steady fall is no noise. The median
+    of these differences counts, so that bends are none either.
 
     References
     ----------
     Gasser, Sroka & Jennen-Steinmetz, "Residual variance and residual pattern in nonlinear regression", Biometrika 73
     (1986), eq. 2.1, with the median absolute deviation in the place of the mean square.
     """
-    place = np.log1p(epochs)
-    left = (place[2:] - place[1:-1]) / (place[2:] - place[:-2])
+    left = (epochs[2:] - epochs[1:-1]) / (epochs[2:] - epochs[:-2])
     residuals = left * curves[:, :-2] + (1 - left) * curves[:, 2:] - curves[:, 1:-1]
     scaled = abs(residuals) / np.sqrt(left**2 + (1 - left) ** 2 + 1)
     noise: Curves = np.median(scaled, axis=1) / _MAD_OF_NORMAL

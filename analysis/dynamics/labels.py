@@ -12,7 +12,11 @@ _MEANINGS = {
     "peak_epoch": Meaning("epoch of the maximum of I(T;Y)", "epochs", "the first epoch at which I(T;Y) is highest"),
     "peak": Meaning("maximum of I(T;Y)", "bits", "the highest I(T;Y) of all epochs"),
     "end_value": Meaning("end of I(T;Y)", "bits", "the median of I(T;Y) over the last stretch of epochs"),
-    "drop": Meaning("bits lost of the label", "bits", "the drop from the maximum of I(T;Y) to its end"),
+    "drop": Meaning(
+        "bits lost of the label",
+        "bits",
+        "the drop from the maximum of I(T;Y) to its end; 0 where the maximum lies in the last stretch",
+    ),
     "noise": Meaning(
         "noise of I(T;Y)", "bits", "the standard deviation of I(T;Y) from epoch to epoch, apart from its trend"
     ),
@@ -47,7 +51,7 @@ def label_loss(plane: xr.Dataset, *, least: float = 0.02, stretch: float = 0.1) 
         Bits, 0 or more. By default 0.02: networks of the paper trained on 85% of the patterns end about 0.01 below
         their maximum in the output, by chance; on 5% they lose 0.1 and more.
     stretch : float
-        Share of all epochs, in (0, 1), the last of them, whose median is the end.
+        Share of all epochs, in (0, 1), the last of them, whose median is the end. A maximum in that stretch is no loss.
 
     Returns
     -------

@@ -83,7 +83,7 @@ def measure(
             parts += [epochs_to(training, accuracy, stays=stays)]
         if "grad_mean_norm" in training and "grad_std_norm" in training:
             parts += [crossing(training)]
-    found = xr.merge(parts, join="inner", combine_attrs="drop")
+    found = xr.merge([part.drop_attrs(deep=False) for part in parts], join="inner", combine_attrs="override")
     for start in ("onset", "halfway"):
         for event, name in (("crossing", "crossing"), ("change_point", "change")):
             if start in found and event in found:

@@ -19,11 +19,15 @@ Curves = NDArray[np.float64]
 
 
 def falls(curves: Curves, epochs: NDArray[np.float64], *, least: float, stretch: float) -> dict[str, Curves]:
-    """Give the peak, the end, the drop between them, the noise, and whether it is a fall (1) or none (0)."""
+    """Give the peak, the end, the drop between them, the noise, and whether it is a fall (1) or none (0).
+
+    Where the peak lies in the last stretch, whose median is the end, the drop is 0: the curve still rises.
+    """
     peak = curves.argmax(axis=1)
     height, end = curves.max(axis=1), end_value(curves, epochs, stretch)
     noise = noise_scale(curves, epochs)
-    drop = height - end
+    rising = epochs[peak] >= epochs[-1] - stretch * (epochs[-1] - epochs[0])
+    drop = np.where(rising, 0.0, height - end)
     falling = (drop >= least) & (drop >= NOISE_GATE * noise) & (drop > 0)
     return {
         "peak_epoch": epochs[peak],

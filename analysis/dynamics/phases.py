@@ -9,12 +9,13 @@ from ipstore.errors import ParameterError
 __all__ = ["check_fall", "compression"]
 
 _LOST = "the drop from the peak of I(X;T) to its end"
+_RISES = "; 0 where the peak lies in the last stretch"
 
 _MEANINGS = {
     "peak_epoch": Meaning("epoch of the peak of I(X;T)", "epochs", "the first epoch at which I(X;T) is highest"),
     "peak": Meaning("peak of I(X;T)", "bits", "the highest I(X;T) of all epochs"),
     "end_value": Meaning("end of I(X;T)", "bits", "the median of I(X;T) over the last stretch of epochs"),
-    "drop": Meaning("bits compressed", "bits", _LOST),
+    "drop": Meaning("bits compressed", "bits", _LOST + _RISES),
     "noise": Meaning(
         "noise of I(X;T)", "bits", "the standard deviation of I(X;T) from epoch to epoch, apart from its trend"
     ),
@@ -58,8 +59,8 @@ def compression(plane: xr.Dataset, *, share: float = 0.05, least: float = 0.1, s
     A drop from the highest of many values is never negative, also where there is only noise: of n normal values by
     sqrt(2 ln n) standard deviations, 0.2 bits for a flat curve of 2000 epochs with a noise of 0.05. So a layer counts
     as compressing only if it loses `least` bits and six times its noise; otherwise it has no onset, no halfway and
-    no end, and compresses in no share of the epochs. A slow wandering of I(X;T) is not noise in this sense: against
-    it stands `least`.
+    no end, and compresses in no share of the epochs. A slow wandering of I(X;T) is not noise in this sense, nor are
+    rare spikes: against them stands `least`.
 
     I(X;T) of a network of the paper can fall twice: by a bit about when the gradients pass from drift to diffusion, of
     which much is regained, and later for good. With a small `share` the onset is of some seeds the one, of others the
@@ -78,6 +79,7 @@ def compression(plane: xr.Dataset, *, share: float = 0.05, least: float = 0.1, s
     stretch : float
         Share of all epochs, in (0, 1), the last of them, whose median is the end. The last epoch alone would carry
         its noise into every measure. Of a curve that still falls by s bits in that stretch, the end is s/2 too high.
+        One whose peak lies in that stretch still rises, and has lost nothing.
 
     Returns
     -------
