@@ -109,7 +109,7 @@ def as_page(document: Mapping[str, Any], pictures: Mapping[str, Picture]) -> str
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = _number
+    environment.filters |= {"number": _digits, "interval": _interval}
     shown = {
         name: {"title": each.title, "data": base64.b64encode(each.file.read_bytes()).decode()}
         for name, each in pictures.items()
@@ -117,20 +117,16 @@ def as_page(document: Mapping[str, Any], pictures: Mapping[str, Picture]) -> str
     return environment.get_template("report.html").render(**document, pictures=shown)
 
 
-def _number(number: Mapping[str, Any]) -> str:
-    """Write a number with its interval: ``0.83 (0.79 to 0.86) bits``."""
-    if number["value"] is None:
+def _interval(number: Mapping[str, Any]) -> str:
+    """Write the interval of a number: ``0.79 to 0.86``; nothing where there is none."""
+    return "" if number["low"] is None else f"{_digits(number['low'])} to {_digits(number['high'])}"
+
+
+def _digits(value: float | None) -> str:
+    """Write three significant digits, and no more than three decimals; a dash for what is no number."""
+    if value is None:
         return "-"
-    units = "" if number["units"] == "1" else f" {number['units']}"
-    text = _digits(number["value"])
-    if number["low"] is not None:
-        text += f" ({_digits(number['low'])} to {_digits(number['high'])})"
-    return text + units
-
-
-def _digits(value: float) -> str:
-    """Write three significant digits, and no more than three decimals."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
+    if value == 0:
+        return "0"
     decimals = min(3, max(0, 2 - math.floor(math.log10(abs(value)))))
     return f"{value:,.{decimals}f}"
