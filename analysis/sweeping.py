@@ -43,7 +43,7 @@ def sweep(
         Asked of each run, such as ``lambda run: run.ip.information_plane("binned")``; gives a Dataset or DataArray. By
         default the runs themselves are put together.
     name : str, optional
-        Of the sweep; needed where several in the store have these axes.
+        Of the sweep; by default the one that varies what is named here, and nothing else.
     **at
         A value of every other axis: ``activation="tanh"``, ``hidden="10-7-5"`` (or the tuple).
 
@@ -106,13 +106,15 @@ def _find(store: xr.DataTree, name: str | None, axes: Sequence[str]) -> Sweep:
             if axis not in only.axes:
                 raise UnknownNameError(f"axis of sweep {only.name!r}", axis, only.axes)
         return only
-    fitting = [each for each in sweeps.values() if set(axes) <= each.axes.keys()]
+    exact = [each for each in sweeps.values() if set(axes) == each.axes.keys()]
+    fitting = exact or [each for each in sweeps.values() if set(axes) <= each.axes.keys()]
     if len(fitting) != 1:
-        varied = "; ".join(f"{each.name!r} varies {', '.join(each.axes)}" for each in sweeps.values())
-        raise ParameterError(
-            f"{len(fitting) or 'none'} of the sweeps in the store varies {' and '.join(axes) or 'something'}, so name "
-            f"one (name=...): {varied}"
-        )
+        named = " and ".join(map(repr, axes))
+        told = "; ".join(f"{each.name!r} varies {', '.join(each.axes)}" for each in fitting or sweeps.values())
+        if not fitting:
+            raise ParameterError(f"no sweep in the store varies {named}: {told}")
+        over = f" over {named}" if named else ""
+        raise ParameterError(f"the store has {len(fitting)} sweeps{over}, so name one (name=...): {told}")
     return fitting[0]
 
 

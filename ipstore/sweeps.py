@@ -60,7 +60,8 @@ class Sweep:
     Raises
     ------
     ParameterError
-        If there is no axis, an axis has no value or one twice, there are more than 4096 runs, or a name is not allowed.
+        If there is no axis, an axis has no value or one twice, there are more than 4096 runs, or a name or a value is
+        not allowed.
     """
 
     name: str
@@ -75,7 +76,7 @@ class Sweep:
         for axis, values in self.axes.items():
             if not _AXIS.fullmatch(axis):
                 raise ParameterError(f"axes of a sweep are named by small letters and _, but got {axis!r}")
-            texts = [as_text(value) for value in values]
+            texts = [as_text(_from_json(_to_json(value))) for value in values]
             if not texts:
                 raise ParameterError(f"axis {axis!r} of sweep {self.name!r} has no value; give one or more")
             if again := [text for place, text in enumerate(texts) if text in texts[:place]]:
@@ -203,7 +204,7 @@ def _from_json(value: Any) -> Value:
             return value
         case bool():
             pass
-        case int() | float() if abs(value) < 2**63:
+        case int() | float() if isinstance(value, float) or abs(value) < 2**63:
             return value
         case [*widths] if len(widths) <= 64 and all(type(width) is int and 0 < width < 2**31 for width in widths):
             return tuple(widths)

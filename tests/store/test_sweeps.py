@@ -74,6 +74,8 @@ def test_names_are_those_that_a_person_would_write() -> None:
         (lambda: Sweep("s", {"a": (0.5, 0.5)}), "axis 'a' of sweep 's' has the value 0.5 twice"),
         (lambda: Sweep("s", {"a": ((), "none")}), "axis 'a' of sweep 's' has the value none twice"),
         (lambda: Sweep("s", {"../a": (1,)}), "axes of a sweep are named by small letters"),
+        (lambda: Sweep("s", {"a": ((1,) * 65,)}), "values of a sweep are words, numbers, lists of widths or null"),
+        (lambda: Sweep("s", {"a": ("a/b",)}), "values of a sweep are words, numbers, lists of widths or null"),
         (lambda: Sweep("../s", {"a": (1,)}), "sweep names are 1 to 128 letters"),
         (lambda: Sweep("s" * 120, {"train_fraction": (0.1,)}), "run names are 1 to 128 letters"),
         (lambda: Sweep("s", {"a": tuple(range(65)), "b": tuple(range(64))}), "would have 4160 runs"),
