@@ -107,7 +107,7 @@ _ALL = (
     Experiment("estimators", _SGD, 10, 40, Quick(6, 2000, 24)),
     Experiment(
         "digits",
-        TrainConfig(hidden=(20, 10, 6, 4), batch_size=128, epochs=300),
+        TrainConfig(hidden=(20, 10, 6, 4), learning_rate=0.1, batch_size=128, epochs=300),
         20,
         100,
         Quick(6, 300, 60),
