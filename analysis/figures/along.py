@@ -18,7 +18,7 @@ class Along(NamedTuple):
 
     axis: str
     values: list[str]
-    planes: list[xr.Dataset]
+    planes: list[xr.Dataset]  # without the coordinate of the axis
     notes: list[str]
 
 
@@ -55,7 +55,7 @@ def along(plane: Any, layers: Sequence[str] | None, figure: str) -> Along:
     empty = []
     for i, value in enumerate(plane[axis].values):
         text = plain(value.item() if hasattr(value, "item") else value)
-        one, some = plane.isel({axis: i}), there.isel({axis: i})
+        one, some = plane.isel({axis: i}, drop=True), there.isel({axis: i})
         if not some.any():
             empty.append(text)
             continue
@@ -64,9 +64,9 @@ def along(plane: Any, layers: Sequence[str] | None, figure: str) -> Along:
         kept.append((value if plane[axis].dtype.kind in "iuf" else one.sizes["layer"], text, one))
     if len(kept) < 2:
         raise ParameterError(
-            f"{figure} shows how layers differ along {axis} and needs two values or more, but got "
-            f"{listed([text for _, text, _ in kept]) or 'none'} with a finite number"
-            + (f"; there is none at {listed(empty)}" if empty else "")
+            f"{figure} shows how layers differ along {axis} and needs two values or more with a finite number, but "
+            f"got {listed([text for _, text, _ in kept]) if kept else 'none'}"
+            + (f"; there is none at {axis} {listed(empty)}" if empty else "")
         )
     kept.sort(key=lambda each: each[0])
     notes = [f"Left out, without a finite value: {axis} {listed(empty)}."] if empty else []

@@ -7,7 +7,7 @@ import xarray as xr
 
 from ipstore.analysis.figures.planes import SATURATION, load, prepare, split, without_nan
 from ipstore.analysis.figures.sides import Side, side_by_side
-from ipstore.analysis.figures.wording import estimator, kind_words, label_words, listed, places_of, plain, source
+from ipstore.analysis.figures.wording import estimator, kind_words, label_words, listed, places_of, source
 from ipstore.errors import ParameterError
 
 __all__ = ["compare"]
@@ -74,6 +74,6 @@ def _side(plane: xr.Dataset, layers: Sequence[str] | None) -> Side:
         "seeds": seeds,
     }
     title = " · ".join(part for part in (name, kind_words(shown)) if part)
-    places = [f"{name}={plain(value)}" for name, value in places_of(shown).items()]
+    places = places_of(shown)
     given = ", ".join([part for part in (given.removesuffix(")"), *places) if part])
     return Side(shown, ", ".join([words, *places]), title, given, facts, notes)

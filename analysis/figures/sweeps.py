@@ -8,7 +8,7 @@ import xarray as xr
 from ipstore.analysis.figures.along import along
 from ipstore.analysis.figures.planes import SATURATION, without_nan
 from ipstore.analysis.figures.sides import Side, side_by_side
-from ipstore.analysis.figures.wording import count, estimator, kind_words, label_words, source
+from ipstore.analysis.figures.wording import count, estimator, kind_words, label_words, places_of, source
 from ipstore.errors import ParameterError
 
 __all__ = ["sweep"]
@@ -68,7 +68,7 @@ def sweep(plane: xr.Dataset, layers: Sequence[str] | None = None, *, saturation:
             facts["layers"] = count(shown.sizes["layer"], "layer")
         sides.append(Side(shown, f"{apart.axis} {text}", f"{apart.axis} {text}", "", facts, notes))
     first = apart.planes[0]
-    details = [label_words(first), f"estimator: {estimator(first)}", kind_words(first)]
+    details = [label_words(first), *places_of(first), f"estimator: {estimator(first)}", kind_words(first)]
     return side_by_side(
         sides,
         saturation,

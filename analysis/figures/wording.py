@@ -59,13 +59,13 @@ def parameters(plane: xr.Dataset) -> Mapping[str, Any]:
     }
 
 
-def places_of(plane: xr.Dataset) -> dict[str, Any]:
-    """Give where on the axes of a sweep a plane was taken: its coordinates without a dimension, save parameters."""
-    return {
-        str(name): coord.item()
+def places_of(plane: xr.Dataset) -> list[str]:
+    """Write where on the axes of a sweep a plane was taken: its coordinates without a dimension, save parameters."""
+    return [
+        f"{name}={plain(coord.item())}"
         for name, coord in plane.coords.items()
         if coord.ndim == 0 and name not in plane.attrs["parameters"]
-    }
+    ]
 
 
 def estimator(plane: xr.Dataset, *, without: str = "") -> str:
@@ -108,5 +108,5 @@ def source(plane: xr.Dataset) -> str:
 
 def heading(plane: xr.Dataset, title: str, seeds: str) -> str:
     """Say what is drawn: the run, p(y|x), the estimator with its parameters, and how many seeds."""
-    details = " · ".join([label_words(plane), f"estimator: {estimator(plane)}", seeds])
+    details = " · ".join([label_words(plane), *places_of(plane), f"estimator: {estimator(plane)}", seeds])
     return wrap([f"{title} · {source(plane)}", details])
