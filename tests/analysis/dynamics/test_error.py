@@ -63,6 +63,12 @@ def test_thinning_does_not_move_it(tau: float) -> None:
     assert tau < every < 4 * tau
 
 
+def test_weights_are_those_of_trapezoids() -> None:
+    x = THINNED.astype(float)
+    assert spacing(x) @ np.sin(x) == pytest.approx(np.trapezoid(np.sin(x), x))
+    assert spacing(x).sum() == pytest.approx(1000)
+
+
 def test_against_a_global_search() -> None:
     rng = np.random.default_rng(0)
     for _ in range(12):
