@@ -114,6 +114,7 @@ def progress(what: str, unit: str) -> Iterator[Show]:
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.table import Column
     from rich.text import Text
 
     class Count(ProgressColumn):
@@ -124,14 +125,20 @@ def progress(what: str, unit: str) -> Iterator[Show]:
             return Text(f"{task.completed:,.0f}/{task.total:,.0f}  {rate} {unit}/s")
 
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None),
-        Count(),
-        TimeRemainingColumn(compact=True),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=None),  # alone gives way where the line is short
+        Count(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True, expand=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total, what=None, /: bar.update(task, completed=done, total=total, description=what)
+    console = Console(stderr=True)
+    most = max(10, console.width - 50)  # beside it stand a bar, two counts, a rate and a time
+
+    def shown(what: str | None) -> str | None:
+        return what if what is None or len(what) <= most else f"{what[: most - 1]}…"
+
+    with Progress(*columns, console=console, transient=True, expand=True) as bar:
+        task = bar.add_task(str(shown(what)), total=None)
+        yield lambda done, total, what=None, /: bar.update(task, completed=done, total=total, description=shown(what))
 
 
 def size(count: int) -> str:

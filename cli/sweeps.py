@@ -85,8 +85,8 @@ def drive_sweep(
             def on_progress(reached: "SweepProgress") -> None:
                 nonlocal told
                 told = True
-                number = min(reached.complete + 1, reached.runs)
-                show(reached.captured, reached.total, f"{reached.run} ({number}/{reached.runs})")
+                where = ", ".join(map(as_text, reached.at.values()))
+                show(reached.captured, reached.total, f"{name} {reached.number}/{reached.runs}: {where}")
 
             runs = work(on_progress=on_progress)
     except KeyboardInterrupt:

@@ -41,6 +41,10 @@ class SweepProgress:
     ----------
     run : str
         The run that is being captured.
+    at : mapping of str to value
+        Where on the axes of the sweep it stands.
+    number : int
+        Which of the runs it is, from 1.
     captured, total : int
         Epochs captured by the slowest seed, and to be captured, summed over the runs.
     complete, runs : int
@@ -48,6 +52,8 @@ class SweepProgress:
     """
 
     run: str
+    at: Mapping[str, Value]
+    number: int
     captured: int
     total: int
     complete: int
@@ -427,4 +433,6 @@ class _Course:
 
     def _tell(self, run: str) -> None:
         done, total = sum(self._captured.values()), sum(self._totals.values())
-        self._on_progress(SweepProgress(run, done, total, self._complete, len(self._plans)))
+        _, at = Sweep.from_attrs(self._plans[run].attrs["sweep"])
+        number = list(self._plans).index(run) + 1
+        self._on_progress(SweepProgress(run, at, number, done, total, self._complete, len(self._plans)))

@@ -92,6 +92,10 @@ def test_progress_counts_all_runs(tmp_path: Path) -> None:
     assert {(each.total, each.runs) for each in told} == {(4 * 4, 4)}  # epochs 0, 2, 4 and 5
     assert list(dict.fromkeys(each.run for each in told)) == RUNS
     assert (told[-1].captured, told[-1].complete) == (16, 4)
+    for each in told:
+        assert RUNS[each.number - 1] == each.run
+        assert each.complete in (each.number - 1, each.number)
+        assert each.run.endswith(f"-train_fraction={each.at['train_fraction']}")
     again: list[SweepProgress] = []
     resume_sweep(tmp_path, "s", processes=0, on_progress=again.append)
     assert again == []
