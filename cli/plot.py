@@ -45,7 +45,8 @@ def plot(
     over: Annotated[
         str | None,
         typer.Option(
-            metavar="AXIS[=VALUE,...]", help="Of sweep and converged: the setting that varies, at all values."
+            metavar="AXIS[=VALUE,...]",
+            help="Of sweep and converged: the setting that varies, and where; at all values by default.",
         ),
     ] = None,
     at: Annotated[
