@@ -12,7 +12,8 @@ from typing import Any
 
 import xarray as xr
 
-from ipstore.analysis import dynamics, figures
+from ipstore import analysis
+from ipstore.analysis import dynamics
 from ipstore.analysis.reproduction.evidence import Evidence
 
 __all__ = ["PAPER_FIGURES", "Drawing", "PaperFigure", "draw"]
@@ -35,7 +36,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class PaperFigure:
-    """One of the paper's figures.
+    """One of the figures of the paper.
 
     Attributes
     ----------
@@ -59,9 +60,9 @@ def _networks(evidence: Evidence) -> list[Drawing]:
     films = ["fig2.gif", *(["fig2.mp4"] if which("ffmpeg") else [])]
     return [
         # The paper shows epochs 0, about 400 and about 9000 of 10,000.
-        Drawing(figures.snapshots(plane, epochs=[0, round(0.04 * last), round(0.9 * last)]), ["fig2.png"]),
-        Drawing(figures.snapshots(plane, epochs=stored), ["fig2.html"]),
-        Drawing(figures.snapshots(plane), films),
+        Drawing(analysis.figures.snapshots(plane, epochs=[0, round(0.04 * last), round(0.9 * last)]), ["fig2.png"]),
+        Drawing(analysis.figures.snapshots(plane, epochs=stored), ["fig2.html"]),
+        Drawing(analysis.figures.snapshots(plane), films),
     ]
 
 
@@ -72,7 +73,7 @@ def _over(evidence: Evidence, experiment: str, axis: str) -> xr.Dataset:
 
 def _fractions(evidence: Evidence) -> list[Drawing]:
     plane = _over(evidence, "fractions", "train_fraction").sel(train_fraction=[0.05, 0.45, 0.85])
-    return [Drawing(figures.sweep(plane), ["fig3.png", "fig3.html"])]
+    return [Drawing(analysis.figures.sweep(plane), ["fig3.png", "fig3.html"])]
 
 
 def _gradients(evidence: Evidence) -> list[Drawing]:
@@ -80,25 +81,25 @@ def _gradients(evidence: Evidence) -> list[Drawing]:
     for run, stem in (("networks", "fig4"), (evidence.runs("rates")[0], "fig4-sgd")):
         training = evidence.training(run)
         crossing = dynamics.crossing(training)["crossing"]
-        drawn = figures.gradients(training, crossing=crossing)
+        drawn = analysis.figures.gradients(training, crossing=crossing)
         drawings.append(Drawing(drawn, [f"{stem}.png", f"{stem}.html"]))
     return drawings
 
 
 def _depths(evidence: Evidence) -> list[Drawing]:
     plane = _over(evidence, "depths", "hidden")
-    return [Drawing(figures.sweep(plane), ["fig5.png", "fig5.html"])]
+    return [Drawing(analysis.figures.sweep(plane), ["fig5.png", "fig5.html"])]
 
 
 def _converged(evidence: Evidence) -> list[Drawing]:
     plane = _over(evidence, "fractions", "train_fraction")
     curve = evidence.bound(evidence.runs("fractions")[0])
-    return [Drawing(figures.converged(plane, bound=curve), ["fig6.png", "fig6.html"])]
+    return [Drawing(analysis.figures.converged(plane, bound=curve), ["fig6.png", "fig6.html"])]
 
 
 def _bound(evidence: Evidence) -> list[Drawing]:
     found = evidence.stand("networks")
-    return [Drawing(figures.bound(found), ["fig7.png", "fig7.html"])]
+    return [Drawing(analysis.figures.bound(found), ["fig7.png", "fig7.html"])]
 
 
 def draw(evidence: Evidence, name: str, folder: Path) -> list[Path]:
@@ -118,7 +119,7 @@ def draw(evidence: Evidence, name: str, folder: Path) -> list[Path]:
         The first is a png that stands for the figure.
     """
     drawings = PAPER_FIGURES[name].draw(evidence)
-    return [figures.save(each.figure, folder / file) for each in drawings for file in each.files]
+    return [analysis.figures.save(each.figure, folder / file) for each in drawings for file in each.files]
 
 
 PAPER_FIGURES: dict[str, PaperFigure] = {

@@ -9,7 +9,7 @@ from ipstore.analysis.reproduction.claims.objections import OBJECTIONS
 from ipstore.analysis.reproduction.claims.optimality import CRITICAL, OPTIMAL
 from ipstore.analysis.reproduction.claims.phases import MOST, TRANSITION
 
-__all__ = ["CLAIMS", "Claim"]
+__all__ = ["CLAIMS", "CRITICAL", "DEPTH", "MOST", "OBJECTIONS", "OPTIMAL", "TRANSITION", "Claim"]
 
 CLAIMS: dict[str, Claim] = {
     "most-epochs": MOST,

@@ -15,9 +15,9 @@ _RUNS = ("networks", "rates")
 _FACTOR = 2.0
 """Between two epochs that are said to coincide."""
 
-_SHARE = 0.4
-"""Of the drop, within which the compression has not begun: before a layer compresses for good, it often loses a bit and
-regains much of it."""
+_ONSETS = {"first fall, 5%": 0.05, "lasting fall, 40%": 0.4}
+"""Shares of the drop within which compression has not begun. Layers often lose a bit early, most of which they regain,
+and later more for good: a small share finds the one, a large share the other."""
 
 
 def _compressing(evidence: Evidence, run: str, share: float) -> xr.Dataset:
@@ -72,36 +72,40 @@ def _find_most(evidence: Evidence) -> list[Finding]:
 
 
 def _find_transition(evidence: Evidence) -> list[Finding]:
-    findings = []
-    for run in (run for experiment in (*_RUNS, "batches") for run in evidence.runs(experiment)):
-        attrs = evidence.run(run).attrs["config"]
-        if run not in evidence.runs("rates") and attrs["batch_size"] is not None and run != "networks":
-            continue  # the batches of 512 are those of `rates`
-        found = _compressing(evidence, run, _SHARE)
-        training = evidence.training(run)
-        ratios = {
-            "onset by crossing": 10 ** found["onset_log_ratio_crossing"],
-            "onset by change of the error": 10 ** found["onset_log_ratio_change"],
-        }
-        typically = {name: typical(_typical_of_layers(values)) for name, values in ratios.items()}
-        numbers = {
-            "crossing": typical(_typical_of_layers(found["crossing"]), "epochs"),
-            "change of the error": typical(found["change_point"].max("layer"), "epochs"),
-            "onset": typical(_typical_of_layers(found["onset"]), "epochs"),
-            **typically,
-            "training error at the onset": over_seeds(_error_at(training, _typical_of_layers(found["onset"]))),
-        }
-        conditions = {**recipe(evidence.run(run)), "batch": _batch(attrs["batch_size"])}
-        outcomes = [
-            all_of(above(ratio, 1 / _FACTOR), below(ratio, _FACTOR)) if ratio.seeds else False
-            for ratio in typically.values()
-        ]
-        remark = _which(found)
-        if found["compressed"].notnull().any() and not found["crossing"].notnull().any():
-            remark += "; the gradients never pass to diffusion"
-        holds = all_of(*outcomes) if found["compressed"].notnull().any() else False
-        findings.append(Finding(conditions, numbers, holds, remark))
-    return findings
+    full = [run for run in evidence.runs("batches") if evidence.run(run).attrs["config"]["batch_size"] is None]
+    runs = [*(run for experiment in _RUNS for run in evidence.runs(experiment)), *full]
+    return [_meeting(evidence, run, words, share) for run in runs for words, share in _ONSETS.items()]
+
+
+def _meeting(evidence: Evidence, run: str, words: str, share: float) -> Finding:
+    """Find out whether onset, crossing and change of the error meet in a run."""
+    found = _compressing(evidence, run, share)
+    training = evidence.training(run)
+    onset = _typical_of_layers(found["onset"])
+    ratios = {
+        "onset by crossing": typical(_typical_of_layers(10 ** found["onset_log_ratio_crossing"])),
+        "onset by change of the error": typical(_typical_of_layers(10 ** found["onset_log_ratio_change"])),
+    }
+    numbers = {
+        "crossing": typical(_typical_of_layers(found["crossing"]), "epochs"),
+        "change of the error": typical(found["change_point"].max("layer"), "epochs"),
+        "onset": typical(onset, "epochs"),
+        **ratios,
+        "training error at the onset": over_seeds(_error_at(training, onset)),
+    }
+    conditions = {
+        **recipe(evidence.run(run)),
+        "batch": _batch(evidence.run(run).attrs["config"]["batch_size"]),
+        "onset": words,
+    }
+    # Without a crossing there is no ratio, and nothing meets.
+    meets = [
+        all_of(above(ratio, 1 / _FACTOR), below(ratio, _FACTOR)) if ratio.seeds else False for ratio in ratios.values()
+    ]
+    remark = _which(found)
+    if onset.notnull().any() and not found["crossing"].notnull().any():
+        remark += "; the gradients never pass to diffusion"
+    return Finding(conditions, numbers, all_of(*meets), remark)
 
 
 def _batch(size: int | None) -> str:
@@ -134,12 +138,13 @@ TRANSITION = Claim(
     sentence="Compression begins when the training error has become small and the gradients turn from a drift into a "
     "diffusion: their mean falls below their standard deviation.",
     source=f"{PAPER}, section 3.3 and figure 4",
-    measure=f"Of layers that lose more than {LEAST:g} bits, binned: the epoch at which they begin to compress for "
-    f"good (the last within {_SHARE:.0%} of the drop from the peak), by the epoch of their own crossing (the "
-    "first after the early maximum at which the norm of the mean of the gradients is less than that of their "
-    "standard deviation), and by the epoch at which the training loss bends from falling to flat. Geometric "
-    "means over layers and seeds.",
-    rule=f"Both ratios lie between 1/{_FACTOR:g} and {_FACTOR:g}; compression without a crossing counts against it.",
+    measure=f"Of layers that lose more than {LEAST:g} bits, binned: the epoch at which they begin to compress, by the "
+    "epoch of their own crossing (the first after the early maximum at which the norm of the mean of the "
+    "gradients is less than that of their standard deviation), and by the epoch at which the training loss "
+    "bends from falling to flat. Layers often lose a bit early, regain most of it, and lose more for good "
+    "later; so the onset is taken twice, as the last epoch within 5% and within 40% of the drop from the "
+    "peak. Geometric means over layers and seeds.",
+    rule=f"Both ratios lie between 1/{_FACTOR:g} and {_FACTOR:g}; without a crossing nothing meets.",
     find=_find_transition,
     experiments=(*_RUNS, "batches"),
     figures=("fig4",),
