@@ -24,6 +24,10 @@ def sweep(store: xr.DataTree, *axes: str, of: None = None, name: str | None = No
 def sweep(
     store: xr.DataTree, *axes: str, of: Callable[[xr.DataTree], _Labelled], name: str | None = None, **at: Any
 ) -> _Labelled: ...
+@overload
+def sweep(
+    store: xr.DataTree, *axes: str, of: Callable[[xr.DataTree], Any], name: str | None = None, **at: Any
+) -> Any: ...
 def sweep(
     store: xr.DataTree,
     *axes: str,

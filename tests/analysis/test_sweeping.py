@@ -151,7 +151,7 @@ def test_epochs_are_those_that_all_have(growing: Path) -> None:
     resume(growing, "fractions-train_fraction=0.5", epochs=7, processes=0)
     tree = ipstore.open(growing)
     joined = sweep(tree, name="fractions")
-    assert joined["epoch"].values.tolist() == [0, 1, 2, 3, 4]
+    assert joined["epoch"].to_numpy().tolist() == [0, 1, 2, 3, 4]
     assert joined.attrs["epochs"] == "the 5 that all runs have, of up to 8"
     assert sweep(tree, name="fractions", of=loss).attrs["epochs"] == joined.attrs["epochs"]
     thinned = sweep(

@@ -14,11 +14,11 @@ import ipstore
 from ipstore.binning import Binning
 from ipstore.errors import CorruptionError, ParameterError
 from ipstore.schema import is_name
-from ipstore.sweeps import Sweep, as_text, sweep_of
+from ipstore.sweeps import Sweep, Value, as_text, sweep_of
 from ipstore.trainers import TrainConfig, capture_sweep, tasks
 
 FRACTIONS = st.floats(0, 1, exclude_min=True, allow_subnormal=False)
-VALUES = {
+VALUES: dict[str, st.SearchStrategy[Any]] = {
     "hidden": st.lists(st.integers(1, 99), max_size=3).map(tuple),
     "activation": st.sampled_from(["tanh", "hard_tanh", "relu", "sigmoid"]),
     "learning_rate": FRACTIONS,
@@ -30,7 +30,9 @@ VALUES = {
 @st.composite
 def sweeps(draw: st.DrawFn) -> Sweep:
     names = draw(st.lists(st.sampled_from(sorted(VALUES)), min_size=1, max_size=3, unique=True))
-    axes = {name: tuple(draw(st.lists(VALUES[name], min_size=1, max_size=4, unique=True))) for name in names}
+    axes: dict[str, tuple[Value, ...]] = {
+        name: tuple(draw(st.lists(VALUES[name], min_size=1, max_size=4, unique=True))) for name in names
+    }
     binning = draw(st.none() | st.builds(Binning, st.integers(1, 255), st.just((-1.0, 2.5))))
     return Sweep(
         draw(st.from_regex(r"[a-z][a-z0-9_.=-]{0,7}", fullmatch=True).filter(is_name)),
@@ -74,8 +76,14 @@ def test_names_are_those_that_a_person_would_write() -> None:
         (lambda: Sweep("s", {"a": (0.5, 0.5)}), "axis 'a' of sweep 's' has the value 0.5 twice"),
         (lambda: Sweep("s", {"a": ((), "none")}), "axis 'a' of sweep 's' has the value none twice"),
         (lambda: Sweep("s", {"../a": (1,)}), "axes of a sweep are named by small letters"),
-        (lambda: Sweep("s", {"a": ((1,) * 65,)}), "values of a sweep are words, numbers, lists of widths or null"),
-        (lambda: Sweep("s", {"a": ("a/b",)}), "values of a sweep are words, numbers, lists of widths or null"),
+        (
+            lambda: Sweep("s", {"a": ((1,) * 65,)}),
+            "a value of a sweep is a word, a number, a list of widths or null, but got",
+        ),
+        (
+            lambda: Sweep("s", {"a": ("a/b",)}),
+            "a value of a sweep is a word, a number, a list of widths or null, but got",
+        ),
         (lambda: Sweep("../s", {"a": (1,)}), "sweep names are 1 to 128 letters"),
         (lambda: Sweep("s" * 120, {"train_fraction": (0.1,)}), "run names are 1 to 128 letters"),
         (lambda: Sweep("s", {"a": tuple(range(65)), "b": tuple(range(64))}), "would have 4160 runs"),

@@ -179,7 +179,7 @@ def test_more_epochs_extend_every_run(tmp_path: Path) -> None:
     resume(tmp_path / "parts", RUNS[2], epochs=9, processes=0)  # as when the extension is broken off
     resume_sweep(tmp_path / "parts", "s", processes=0)
     for run in RUNS:
-        assert tree(tmp_path / "parts", run)["epoch"][-1] == 9
+        assert tree(tmp_path / "parts", run)["epoch"].to_numpy()[-1] == 9
     sweep(tmp_path / "whole", config=TrainConfig(hidden=(4, 3), epochs=9, batch_size=2048), every=1)
     for run in RUNS:
         parts, all_epochs = tree(tmp_path / "parts", run), tree(tmp_path / "whole", run)
