@@ -131,11 +131,10 @@ def _train(store: "Place", wanted: "Sequence[Experiment]", processes: int | None
         raise Failure("missing-package", "training needs PyTorch: pip install 'ipstore[train]'")
     takes = cost(store, left, processes)
     if not silent:
-        say(
-            f"to train: {takes.networks:,} networks in {takes.runs} runs, {takes.epochs / 1e6:,.1f} million epochs in "
-            f"all, about {_duration(takes.seconds)} on this machine and {size(takes.stored_bytes)} in {store}. Ctrl-C "
-            "stops at any time, and the same command goes on"
-        )
+        runs = f"{takes.runs} run{'s' if takes.runs > 1 else ''}"
+        say(f"to train: {takes.networks:,} networks in {runs}, {takes.epochs:,} epochs in all")
+        say(f"about {_duration(takes.seconds)} on this machine, and {size(takes.stored_bytes)} in {store}")
+        say("Ctrl-C stops at any time, and the same command goes on")
     with progress("training", "epochs") as show:
         for experiment in left:
             carry_out(

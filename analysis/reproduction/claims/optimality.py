@@ -100,7 +100,7 @@ OPTIMAL = Claim(
     rule=f"Both shares are less than {_SHARE:g}.",
     find=_find_optimal,
     experiments=_RUNS,
-    figures=("fig7",),
+    figures=("fig6", "fig7"),
 )
 
 CRITICAL = Claim(
