@@ -120,6 +120,7 @@ def _asking(store: "Place") -> "Iterator[Evidence]":
 
 def _train(store: "Place", wanted: "Sequence[Experiment]", processes: int | None, *, silent: bool) -> None:
     """Capture what is missing, having said what that takes."""
+    from ipstore.analysis.reproduction import seconds_per_cell
     from ipstore.format import make_store
     from ipstore.trainers.carrying_out import carry_out, cost, missing
 
@@ -133,7 +134,9 @@ def _train(store: "Place", wanted: "Sequence[Experiment]", processes: int | None
     if not silent:
         runs = f"{takes.runs} run{'s' if takes.runs > 1 else ''}"
         say(f"to train: {takes.networks:,} networks in {runs}, {takes.epochs:,} epochs in all")
-        say(f"about {_duration(takes.seconds)} on this machine, and {size(takes.stored_bytes)} in {store}")
+        estimates = _duration(takes.cells * seconds_per_cell())
+        say(f"about {_duration(takes.seconds)} on this machine, then {estimates} or more for estimates and figures")
+        say(f"about {size(takes.stored_bytes)} in {store}")
         say("Ctrl-C stops at any time, and the same command goes on")
     with progress("training", "epochs") as show:
         for experiment in left:

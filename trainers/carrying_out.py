@@ -76,6 +76,8 @@ class Cost:
     runs, networks : int
     epochs : int
         Summed over networks.
+    cells : int
+        Epochs that will be captured, summed over networks.
     seconds : float
         About, on this machine, by training each network for a moment.
     stored_bytes : int
@@ -85,6 +87,7 @@ class Cost:
     runs: int
     networks: int
     epochs: int
+    cells: int
     seconds: float
     stored_bytes: int
 
@@ -106,7 +109,7 @@ def cost(store: Location, wanted: Iterable[Experiment], processes: int | None = 
     from ipstore.trainers.streaming import plan_run, planned_epochs, worker_count
 
     place = locate(store)
-    runs = networks = epochs = stored = 0
+    runs = networks = epochs = cells = stored = 0
     seconds = 0.0
     for experiment in wanted:
         left = missing(place, experiment)
@@ -120,11 +123,13 @@ def cost(store: Location, wanted: Iterable[Experiment], processes: int | None = 
             done = run_info(place / run).attrs["commit"].get("last_epoch", 0) if (place / run).exists(DOCUMENT) else 0
             plan = plan_run(task, config, range(experiment.seeds), LEVEL, log_spaced=experiment.captured)
             seconds += _START + (config.epochs - done) * _epoch_seconds(task, config, share)
-            stored += plan.stored_bytes(len(planned_epochs(plan)))
+            captured = len(planned_epochs(plan))
+            stored += plan.stored_bytes(captured)
+            cells += captured * experiment.seeds
             epochs += (config.epochs - done) * experiment.seeds
             networks += experiment.seeds
             runs += 1
-    return Cost(runs, networks, epochs, seconds, stored)
+    return Cost(runs, networks, epochs, cells, seconds, stored)
 
 
 def _epoch_seconds(task: tasks.Task, config: TrainConfig, seeds: int) -> float:

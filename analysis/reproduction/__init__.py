@@ -5,6 +5,7 @@ All of it is made from a store in which the experiments of `ipstore.trainers.exp
 """
 
 from ipstore.analysis.reproduction.claims import CLAIMS, Claim
+from ipstore.analysis.reproduction.effort import seconds_per_cell
 from ipstore.analysis.reproduction.evidence import Evidence
 from ipstore.analysis.reproduction.paper import PAPER_FIGURES, PaperFigure, draw
 from ipstore.analysis.reproduction.report import Picture, as_document, as_page
@@ -23,5 +24,6 @@ __all__ = [
     "as_document",
     "as_page",
     "draw",
+    "seconds_per_cell",
     "verdict",
 ]

@@ -52,7 +52,7 @@ def test_one_figure_trains_what_it_needs_and_is_drawn_again_without_training(
 ) -> None:
     said = reproduce("fig2", tmp_path).stdout
     assert "to train: 5 networks in 1 run, 200 epochs in all" in said
-    assert re.search(r"about \d+ min on this machine, and [\d.]+ [kM]B in ", said)
+    assert re.search(r"about \d+ min on this machine, then \d+ min or more .*\nabout [\d.]+ [kM]B in ", said)
     assert [info.name for info in runs(tmp_path / "s.zarr")] == ["networks"]
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"fig2.png", "fig2.html", "fig2.gif"} <= written
