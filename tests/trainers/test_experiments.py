@@ -101,7 +101,7 @@ def test_a_run_that_was_captured_otherwise_is_refused(store: Path) -> None:
 
 def test_the_cost_is_that_of_what_is_left(store: Path) -> None:
     before = cost(store, [ALONE, SWEPT], processes=0)
-    assert (before.runs, before.networks, before.epochs, before.cells) == (3, 6, 6 * 4, 6 * 5)
+    assert (before.runs, before.networks, before.epochs, before.cells) == (3, 6, 6 * 4, 6 * 4)
     assert before.seconds > 0
     carry_out(store, SWEPT, processes=0, on_progress=ignore)
     after = cost(store, [ALONE, SWEPT], processes=0)
