@@ -1,6 +1,6 @@
 """Every benchmark, one after the other, written to RESULTS.md with the machine's description.
 
-Run: ``make bench`` (about thirty minutes and 11 GB of disk, on a machine that does nothing else)
+Run: ``make bench`` (about forty minutes and 11 GB of disk, on a machine that does nothing else)
 """
 
 import argparse
@@ -23,11 +23,13 @@ from benchmarks import (  # noqa: E402  (threads are set before NumPy loads)
     capture,
     cluster,
     consistency,
+    figure2,
     ib_curve,
     kde,
     knn,
     noisy,
     remote,
+    reproduction,
     scale,
     together,
     trainer,
@@ -99,6 +101,19 @@ def rows(repeats: int, folder: str | None) -> list[tuple[str, str, str, str]]:
         "one read",
         f"{shared['ratio']:.2f}x",
     )
+    published = figure2.measure(min(repeats, 3), folder)
+    for whom, name, target in (
+        ("the authors' way", "authors", "stated"),
+        ("the same, each input not by itself", "lean", "-"),
+    ):
+        add(
+            "estimates of figure 2, from a store of weights",
+            f"{whom}, {published[f'{name}, seconds for figure 2']:,.0f} s",
+            target,
+            f"{published[f'ratio to {name}']:.1f}x, {published['analyze, seconds for figure 2']:.0f} s; a slice, scaled",
+        )
+    whole = reproduction.measure(folder)
+    add("`reproduce all --quick`, from nothing", "-", "≤ 10 min", f"{whole['seconds'] / 60:.1f} min")
     levels: tuple[tuple[Level, str], ...] = (("full", "≤ 1.10"), ("codes", "-"))
     for level, target in levels:
         streaming = capture.measure(repeats=repeats, folder=folder, level=level)
