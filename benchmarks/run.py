@@ -110,7 +110,7 @@ def rows(repeats: int, folder: str | None) -> list[tuple[str, str, str, str]]:
             "estimates of figure 2, from a store of weights",
             f"{whom}, {published[f'{name}, seconds for figure 2']:,.0f} s",
             target,
-            f"{published[f'ratio to {name}']:.1f}x, {published['analyze, seconds for figure 2']:.0f} s; a slice, scaled",
+            f"{published[f'ratio to {name}']:.1f}x, {published['analyze, seconds for figure 2']:.0f} s",
         )
     whole = reproduction.measure(folder)
     add("`reproduce all --quick`, from nothing", "-", "≤ 10 min", f"{whole['seconds'] / 60:.1f} min")
