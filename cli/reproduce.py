@@ -86,7 +86,7 @@ def reproduce(
     report: dict[str, Any] | None = None
     files = [file for some in written.values() for file in some]
     if found:
-        report = as_document(found, **_about(place, form, wanted, seconds))
+        report = as_document(found, **_about(place, form, wanted))
         files += [
             _write(folder / "claims.html", as_page(report, pictures)),
             _write(folder / "claims.json", dumps(report, indent=1, ensure_ascii=False) + "\n"),
@@ -151,11 +151,11 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _about(store: "Place", form: str, wanted: "Sequence[Experiment]", seconds: float) -> dict[str, str]:
+def _about(store: "Place", form: str, wanted: "Sequence[Experiment]") -> dict[str, str]:
     networks = sum(experiment.networks for experiment in wanted)
     return {
         "form": f"{form}: {networks:,} networks in {sum(len(experiment.runs) for experiment in wanted)} runs",
-        "made": f"{datetime.now(UTC):%Y-%m-%d}, in {_duration(seconds)} with what was to be trained",
+        "made": f"{datetime.now(UTC):%Y-%m-%d}",
         "store": store.name,
     }
 

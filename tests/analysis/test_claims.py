@@ -239,6 +239,38 @@ def test_networks_that_did_not_learn_are_left_out() -> None:
     assert found.remark == "2 of 8 networks did not learn"
 
 
+@pytest.mark.parametrize(("slope", "word"), [(np.log(2), "supported"), (0.0, "not supported")])
+def test_relaxation_is_exponential_where_each_bit_doubles_the_time(slope: float, word: str) -> None:
+    bits = {"layer1": 2.0, "layer2": 3.0, "output": 4.0}
+    layers = [
+        falling(20, {layer: lost}, tau=30 * np.exp(slope * (lost - 2))).sel(layer=layer) for layer, lost in bits.items()
+    ]
+    plane = xr.concat(layers, "layer", coords="minimal", compat="override").transpose("epoch", "seed", "layer")
+    runs: dict[str, dict[str, Any]] = {"networks": {}}
+    evidence = Planted(runs, {"networks": plane})
+    assert judge("relaxation", evidence) == word
+    (found,) = CLAIMS["relaxation"].find(evidence)
+    assert found.numbers["slope for each bit"].value == pytest.approx(slope, abs=0.05)
+    assert found.numbers["layers"].value == 3
+
+
+@pytest.mark.parametrize(
+    ("little", "much", "word"),
+    [(0.2, 0.0, "supported"), (0.2, 0.2, "depends on training data"), (0, 0.2, "not supported")],
+)
+def test_little_data_must_lose_the_label_and_much_data_keep_it(little: float, much: float, word: str) -> None:
+    runs = {f"fractions-{fraction}": {"train_fraction": fraction} for fraction in (0.05, 0.45, 0.85)}
+    planes = {}
+    for run, lost in zip(runs, (little, 1.0, much), strict=True):
+        I_TY = falling(20, {"layer2": lost})["I_XT"] - 9  # up to 1 bit, and down again
+        planes[run] = xr.Dataset({"I_XT": I_TY, "I_TY": I_TY})
+    evidence = Planted(runs, planes)
+    assert judge("forgetting", evidence) == word
+    first, last = CLAIMS["forgetting"].find(evidence)
+    assert first.numbers["layer2"].value == pytest.approx(little, abs=0.01)
+    assert last.numbers["layer2"].value == pytest.approx(much, abs=0.01)
+
+
 def test_claims_and_figures_name_experiments_and_figures_that_there_are() -> None:
     for quick in (False, True):
         known = experiments(quick)
