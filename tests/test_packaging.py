@@ -54,7 +54,9 @@ def code() -> dict[str, bytes]:
     parts = {folder: f"ipstore/{folder}/" for folder in ("trainers", "analysis", "cli")} | {"ipstore": "ipstore/"}
     found: dict[str, bytes] = {}
     for folder, prefix in parts.items():
-        for path in (ROOT / folder).rglob("*.py"):  # rglob does not follow the links in ipstore/
+        for path in (ROOT / folder).rglob("*.*"):  # rglob does not follow the links in ipstore/
+            if path.suffix not in {".py", ".html"}:  # code, and the template of a page
+                continue
             found[prefix + path.relative_to(ROOT / folder).as_posix()] = path.read_bytes()
         assert any(name.startswith(prefix) for name in found)
     return found
