@@ -67,6 +67,7 @@ def _claim(name: str, findings: Sequence[Finding]) -> dict[str, Any]:
         "kind": "objection" if claim.objection else "claim",
         **{key: getattr(claim, key) for key in ("title", "sentence", "source", "measure", "rule")},
         "verdict": str(found),
+        "word": found.word,
         "depends_on": list(found.on),
         "figures": list(claim.figures),
         "findings": [_finding(finding) for finding in findings],

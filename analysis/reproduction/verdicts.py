@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
@@ -17,7 +17,8 @@ RULE = (
     "A finding holds, or fails, where the whole 95% interval over seeds lies on that side of the threshold that the "
     "claim states; else the seeds do not decide it. Supported: every finding that is decided holds. Not supported: "
     "every one fails. Depends on: some hold and some fail; what is named are the fewest conditions in which two "
-    "findings of opposite outcome differ. Undecided: nothing is decided."
+    "findings of opposite outcome differ. Undecided: nothing is decided. Where findings are left undecided, the "
+    "verdict says so."
 )
 
 Outcome = bool | None
@@ -75,14 +76,19 @@ class Verdict:
     word : {"supported", "not supported", "depends", "undecided"}
     on : tuple of str
         The conditions that it depends on.
+    whole : bool
+        Whether every finding is decided.
     """
 
     word: Literal["supported", "not supported", "depends", "undecided"]
-    on: tuple[str, ...] = field(default=())
+    on: tuple[str, ...] = ()
+    whole: bool = True
 
     def __str__(self) -> str:
-        if self.word != "depends":
+        if self.word == "undecided":
             return self.word
+        if self.word != "depends":
+            return self.word if self.whole else f"{self.word} where decided"
         return f"depends on {' and '.join(self.on) or 'what was not varied'}"
 
 
@@ -101,14 +107,15 @@ def verdict(findings: Sequence[Finding]) -> Verdict:
     failing = [finding.conditions for finding in findings if finding.holds is False]
     if not holding and not failing:
         return Verdict("undecided")
+    whole = all(finding.holds is not None for finding in findings)
     if not failing:
-        return Verdict("supported")
+        return Verdict("supported", whole=whole)
     if not holding:
-        return Verdict("not supported")
+        return Verdict("not supported", whole=whole)
     apart = {_differing(one, other) for one, other in product(holding, failing)}
     fewest = [names for names in apart if not any(other < names for other in apart)]
     order = [name for finding in findings for name in finding.conditions]
-    return Verdict("depends", tuple(sorted(set().union(*fewest), key=order.index)))
+    return Verdict("depends", tuple(sorted(set().union(*fewest), key=order.index)), whole)
 
 
 def _differing(one: Mapping[str, str], other: Mapping[str, str]) -> frozenset[str]:

@@ -32,8 +32,8 @@ outcomes = st.sampled_from([True, False, None])
     [
         ([True, True], "supported"),
         ([False, False], "not supported"),
-        ([True, None], "supported"),
-        ([None, False], "not supported"),
+        ([True, None], "supported where decided"),
+        ([None, False], "not supported where decided"),
         ([None, None], "undecided"),
         ([], "undecided"),
     ],
