@@ -1,9 +1,13 @@
 """The code blocks of the documents are held to run: what is wrong with one fails, and none is passed over."""
 
+import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+
+from ipstore.analysis.reproduction import CLAIMS, Finding, verdict
 
 pytest_plugins = ["pytester"]
 
@@ -65,3 +69,26 @@ def test_blocks_of_a_document_share_names_and_directory_and_leave_no_trace(check
     checkout.runpytest("docs").assert_outcomes(passed=8)
     assert Path.cwd() == before
     assert not (checkout.path / "bins").exists()
+
+
+def test_the_reproduction_says_what_its_report_says() -> None:
+    text = (ROOT / "docs/reproduction.md").read_text()
+    report = json.loads((ROOT / "docs/reproduction/claims.json").read_text())
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", text, re.MULTILINE)
+    told = [row for row in rows if row != ("claim", "verdict") and not row[0].startswith("---")]
+    assert told == [(claim["title"], claim["verdict"]) for claim in report["claims"]]
+    for file in re.findall(r"\]\((reproduction/[^)]+)\)", text):
+        assert (ROOT / "docs" / file).exists()
+
+
+def test_the_verdicts_of_the_report_follow_from_its_findings() -> None:
+    report = json.loads((ROOT / "docs/reproduction/claims.json").read_text())
+    assert [claim["name"] for claim in report["claims"]] == list(CLAIMS)
+    for claim in report["claims"]:
+        findings = [Finding(each["conditions"], {}, each["holds"]) for each in claim["findings"]]
+        assert claim["verdict"] == str(verdict(findings))
+        assert (claim["title"], claim["rule"]) == (CLAIMS[claim["name"]].title, CLAIMS[claim["name"]].rule)
+
+
+def test_the_reproduction_fits_into_a_repository() -> None:
+    assert sum(path.stat().st_size for path in (ROOT / "docs/reproduction").iterdir()) < 10_000_000
