@@ -150,7 +150,10 @@ def leave_directory(namespace: dict[str, Any]) -> None:
 
 
 SERVED = "docs/scale.md"
-LONG = {ROOT / document for document in ("docs/bound.md", "docs/choosing.md", "docs/reproduction.md", SERVED)}
+LONG = {
+    ROOT / document
+    for document in ("docs/bound.md", "docs/choosing.md", "docs/dynamics.md", "docs/reproduction.md", SERVED)
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

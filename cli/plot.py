@@ -80,7 +80,7 @@ def plot(
     check_path(output, rate=rate, frames=draw.frames)
     if bound and "bound" not in signature(draw.draw).parameters:
         able = [name for name, each in FIGURES.items() if "bound" in signature(each.draw).parameters]
-        raise ParameterError(f"--bound goes under {' or '.join(able)}, not under {figure}")
+        raise ParameterError(f"--bound goes under {', '.join(able[:-1])} or {able[-1]}, not under {figure}")
     if (bound or draw.takes == "a bound") and split != "all":
         raise ParameterError(f"the bound is that of all samples, so --split must be all but got {split!r}")
     _check_sweep(figure, draw, over, at)

@@ -51,7 +51,7 @@ def reproduce(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Reproduce the paper: train, draw its figures, measure its claims.
+    """Reproduce the paper's figures and claims.
 
     fig2: networks in the plane; fig3: paths by training data; fig4: gradients; fig5: paths by depth; fig6: where layers
     end; fig7: the bound; claims: every claim with a verdict, as a page and as JSON.

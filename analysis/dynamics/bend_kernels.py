@@ -10,6 +10,9 @@ __all__ = ["Bend", "bend", "spacing"]
 _LEAST_VARIATION = 1e-12
 """Of a curve by its size: below it is rounding."""
 
+_LEAST_SLOPE = 1e-9
+"""Of a curve of unit size over a unit of epochs: below it is rounding, and no fall."""
+
 
 class Bend(NamedTuple):
     """A bent line.
@@ -66,7 +69,7 @@ def bend(x: NDArray[np.float64], y: NDArray[np.float64]) -> Bend:
     right = np.cumsum(moments[:, ::-1], axis=1)[:, ::-1]
     candidates = np.concatenate([_between(u, left, right), _at_points(u, left, right)], axis=1)
     _, _, before, after, _ = candidates
-    place, value, _, _, misfit = candidates[:, (before < 0) & (after > before)]
+    place, value, _, _, misfit = candidates[:, (before < -_LEAST_SLOPE) & (after > before + _LEAST_SLOPE)]
     straight = _misfit(left[:, -1:])[0]
     if not len(misfit) or not (best := misfit.min()) < straight:
         return _NONE

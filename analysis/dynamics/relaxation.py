@@ -3,7 +3,6 @@
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from ipstore.analysis.dynamics.labelled_curves import Meaning, described, measured, variable
 from ipstore.analysis.dynamics.phase_kernels import relaxation
@@ -110,6 +109,8 @@ def relaxation_law(times: xr.Dataset) -> xr.Dataset:
 
 def _law(bits: NDArray[np.float64], times: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
     """Slope, rank correlation and number of layers, from arrays (..., layer)."""
+    from scipy.stats import rankdata  # half a second to load
+
     counts = np.isfinite(bits) & np.isfinite(times) & (np.nan_to_num(times) > 0)
     number = counts.sum(axis=-1).astype(np.float64)
     x = np.where(counts, bits, np.nan)

@@ -99,12 +99,14 @@ def test_colours_of_all_layers_survive_the_palette(tmp_path: Path) -> None:
         assert nearest < 40, colour
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("rate", "each"), [(4, 250), (25, 40), (50, 20), (30, 30)])
 def test_the_rate_is_that_which_was_asked_for(rate: float, each: int, tmp_path: Path) -> None:
     path = figures.save(figures.snapshots(moving(2)), tmp_path / "x.gif", rate=rate)
     assert film_frames(path)[1] == [each, 2000]
 
 
+@pytest.mark.long
 def test_a_slow_last_frame_is_not_cut_short(tmp_path: Path) -> None:
     path = figures.save(figures.snapshots(moving(2)), tmp_path / "x.gif", rate=0.2)
     assert film_frames(path)[1] == [5000, 5000]
@@ -118,6 +120,7 @@ def test_a_film_of_fifty_networks_is_light(tmp_path: Path) -> None:
     assert path.stat().st_size < 1.5e6
 
 
+@pytest.mark.long
 def test_the_same_figure_gives_the_same_film(gif: Path, tmp_path: Path) -> None:
     assert figures.save(figures.snapshots(moving()), tmp_path / "again.gif").read_bytes() == gif.read_bytes()
     assert mpl.pyplot.get_fignums() == []
@@ -168,6 +171,7 @@ def ffmpeg(folder: Path, monkeypatch: pytest.MonkeyPatch, *, limit: int = -1, co
     monkeypatch.setitem(mpl.rcParams, "animation.ffmpeg_path", str(program))
 
 
+@pytest.mark.long
 def test_ffmpeg_is_told_every_frame_and_the_last_for_two_seconds(
     gif: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -187,6 +191,7 @@ def test_ffmpeg_is_told_every_frame_and_the_last_for_two_seconds(
         assert np.abs(frame.astype(int) - other).mean() < 1  # but for the palette
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limit", [-1, 1000])
 def test_what_ffmpeg_says_is_told(limit: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ffmpeg(tmp_path, monkeypatch, limit=limit, code=1)

@@ -57,6 +57,7 @@ def test_mean_and_noise_are_told_apart_without_colour() -> None:
         assert {option(line, "line_dash", kind="style") for line in drawn(figure, hv.Curve, "Mean", of=words)} == {dash}
 
 
+@pytest.mark.long
 def test_axes_are_logarithmic_under_either_backend_and_hold_every_number() -> None:
     figure = figures.gradients(training_of())
     low, high = option(figure.values()[0], "ylim")

@@ -165,6 +165,7 @@ def test_layers_are_chosen_by_name_and_a_run_with_none_of_them_is_left_out() -> 
         figures.sweep(sweep_of_depths(), ["layer9"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "shape"), [(2, (1, 2)), (4, (2, 2)), (7, (3, 3)), (12, (4, 3))])
 def test_up_to_twelve_values_have_room(number: int, shape: tuple[int, int]) -> None:
     figure = figures.sweep(sweep_of_planes(values=np.arange(number) / 20, seeds=1, epochs=2))

@@ -115,6 +115,7 @@ def test_runs_are_put_together(tree: xr.DataTree) -> None:
         np.testing.assert_array_equal(joined["probe/x"], run["probe/x"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("split", ["all", "train"])
 def test_a_sweep_is_analysed_as_a_run_is(store: Path, split: Any) -> None:
     tree = ipstore.open(store)

@@ -224,7 +224,10 @@ def test_labels_of_a_task_are_taken_for_its_own_inputs_alone(store: Path, monkey
     written["attributes"]["task"] = "package.module:factory"
     document.write_text(json.dumps(written))
     failed = ipstore("analyze", store / "hard", "--information", "0.9", code=2)
-    assert "(rule), but run 'hard' was captured on 'package.module:factory'; give p(y|x) in Python" in failed.stderr
+    assert (
+        "(digits, rule), but run 'hard' was captured on 'package.module:factory'; give p(y|x) in Python"
+        in failed.stderr
+    )
 
 
 def test_some_epochs(store: Path) -> None:

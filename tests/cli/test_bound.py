@@ -231,8 +231,11 @@ def test_the_curve_goes_under_a_plane(store: Path, tmp_path: Path, figure: str) 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["sensitivity", "--bound", "--estimator", "binned:bins=10,30"], "--bound goes under plane or snapshots, not "),
-        (["bound", "--bound"], "--bound goes under plane or snapshots, not under bound"),
+        (
+            ["sensitivity", "--bound", "--estimator", "binned:bins=10,30"],
+            "--bound goes under plane, snapshots or converged",
+        ),
+        (["bound", "--bound"], "--bound goes under plane, snapshots or converged, not under bound"),
         (["bound", "--split", "test"], "the bound is that of all samples, so --split must be all but got 'test'"),
         (["plane", "--bound", "--split", "test"], "the bound is that of all samples, so --split must be all but got "),
         (["beta", "--estimator", "kde_upper"], "estimator 'kde_upper' does not say which T are equal"),

@@ -48,6 +48,7 @@ def test_a_sweep_is_drawn_along_one_axis_and_its_analyses_are_kept(swept: Path, 
     }
 
 
+@pytest.mark.long
 def test_some_values_of_an_axis_are_chosen_as_they_are_written(swept: Path, tmp_path: Path) -> None:
     file = tmp_path / "one.png"
     words = ("plot", swept, "converged", "--over", "train_fraction=.9,0.30", "-o", file, "--bound")
@@ -59,6 +60,7 @@ def test_some_values_of_an_axis_are_chosen_as_they_are_written(swept: Path, tmp_
     assert same_figure(file, figures.converged(plane, ["output"], bound=curve))
 
 
+@pytest.mark.long
 def test_gradients_of_a_run_are_drawn_with_their_crossing(swept: Path, tmp_path: Path) -> None:
     file, run = tmp_path / "one.png", "data-train_fraction=0.9"
     found = ipstore_json("plot", swept, "gradients", "--run", run, "-o", file, "--layers", "layer1")
@@ -94,7 +96,7 @@ def test_a_film_has_the_rate_that_was_asked_for(swept: Path, tmp_path: Path) -> 
             "this figure takes a sweep but got",
         ),
         (["converged", "--over", "train_fraction", "--split", "train"], "converged draws all values of train_fraction"),
-        (["sweep", "--over", "train_fraction", "--bound"], "--bound goes under plane or snapshots or converged, not"),
+        (["sweep", "--over", "train_fraction", "--bound"], "--bound goes under plane, snapshots or converged, not"),
         (["plane", "--over", "hidden"], "--over and --at are those of a sweep, which sweep and converged show, not"),
         (["plane", "--at", "hidden=3"], "--over and --at are those of a sweep, which sweep and converged show, not"),
         (["gradients"], "a figure shows one run: name it with --run, one of "),

@@ -47,6 +47,7 @@ def reproduce(what: str, folder: Path, *words: str, **options: Any) -> Any:
 
 
 @pytest.mark.usefixtures("tiny")
+@pytest.mark.long
 def test_one_figure_trains_what_it_needs_and_is_drawn_again_without_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +101,7 @@ def test_all_figures_and_claims(tmp_path: Path) -> None:
         assert re.search(re.escape(claim["title"]) + r"\s+" + re.escape(claim["verdict"]), table)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("tiny")
 def test_what_it_cannot_do_it_says(tmp_path: Path) -> None:
     said = reproduce("fig9", tmp_path, code=2).stderr

@@ -41,7 +41,8 @@ def test_digits_without_scikit_learn_say_what_to_install() -> None:
     assert issubclass(MissingPackageError, ImportError)
 
 
+@pytest.mark.long
 def test_the_recipe_learns_digits_in_seconds(tmp_path: Path) -> None:
-    config = TrainConfig(hidden=(20, 10, 6, 4), learning_rate=0.1, batch_size=128, epochs=120)
-    run = capture(tasks.load("digits"), tmp_path / "s.zarr", "digits", config, seeds=range(2), level="codes", every=20)
+    config = TrainConfig(hidden=(20, 10, 6, 4), learning_rate=0.1, batch_size=128, epochs=200)
+    run = capture(tasks.load("digits"), tmp_path / "s.zarr", "digits", config, seeds=range(2), level="codes", every=100)
     assert run["training/accuracy"].sel(split="test").isel(epoch=-1).mean() > 0.9

@@ -111,6 +111,7 @@ def test_the_cost_is_that_of_what_is_left(store: Path) -> None:
     assert cost(store, [ALONE, SWEPT]).runs == 0
 
 
+@pytest.mark.long
 def test_the_size_is_about_what_is_stored(store: Path) -> None:
     experiment = replace(ALONE, seeds=20, captured=1000, config=TrainConfig(epochs=63))  # 64 epochs fill a chunk
     expected = cost(store, [experiment], processes=0).stored_bytes

@@ -158,6 +158,7 @@ def test_a_sweep_of_which_one_run_is_left_is_made_whole(whole: Path, tmp_path: P
     assert_stores_same(tmp_path, whole)
 
 
+@pytest.mark.long
 def test_what_was_asked_of_all_runs_holds_for_those_not_begun(tmp_path: Path) -> None:
     axes = {"activation": ["tanh", "relu", "sigmoid"]}
     sweep(tmp_path / "asked", axes, binning=Binning(9, (-1.0, 2.0)))
@@ -174,6 +175,7 @@ def test_what_was_asked_of_all_runs_holds_for_those_not_begun(tmp_path: Path) ->
         assert sorted(before[run].attrs["binning"]["range"] for run in runs) == sorted(ranges)
 
 
+@pytest.mark.long
 def test_more_epochs_extend_every_run(tmp_path: Path) -> None:
     sweep(tmp_path / "parts")
     resume(tmp_path / "parts", RUNS[2], epochs=9, processes=0)  # as when the extension is broken off
@@ -187,6 +189,7 @@ def test_more_epochs_extend_every_run(tmp_path: Path) -> None:
             np.testing.assert_array_equal(parts[name], all_epochs[name].sel(epoch=parts["epoch"]))
 
 
+@pytest.mark.long
 def test_overwriting_removes_all_of_the_sweep_first(whole: Path, tmp_path: Path) -> None:
     """Else what a kill leaves would be a mixture, and passed for one sweep."""
     sweep(tmp_path, {"train_fraction": [0.1, 0.3]}, level="weights")

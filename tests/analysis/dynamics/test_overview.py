@@ -145,6 +145,7 @@ def test_networks_of_the_paper(run: xr.DataTree) -> None:
     assert (found["label_lost"] < 0.1).all()
 
 
+@pytest.mark.long
 def test_few_epochs_of_a_run_say_the_same(run: xr.DataTree) -> None:
     """Log-spaced epochs of it, as a capture might have kept."""
     kept: NDArray[np.int64] = np.unique(
@@ -161,6 +162,7 @@ def test_few_epochs_of_a_run_say_the_same(run: xr.DataTree) -> None:
     assert abs(some["change_point"] / every["change_point"] - 1).median() < 0.1
 
 
+@pytest.mark.long
 def test_options_of_the_plane_and_of_the_measures(run: xr.DataTree) -> None:
     found = run.ip.dynamics("binned", bins=[10, 30], layers=["layer5", "output"], every=5, share=0.2)
     assert dict(found.sizes) == {"bins": 2, "seed": 8, "layer": 2}

@@ -22,6 +22,7 @@ def test_a_symmetric_channel_has_one_critical_beta(error: float) -> None:
     assert (found["n_below"].item(), found["n_above"].item()) == (1, 2)
 
 
+@pytest.mark.long
 def test_two_channels_side_by_side_split_one_after_the_other() -> None:
     # Y = (Y1, Y2) of independent bits X1, X2: I(X;T) - beta I(T;Y) is a sum, whose parts begin at their own betas.
     found = critical_betas(joint(None, np.kron(channel(0.05), channel(0.2))), 10)
