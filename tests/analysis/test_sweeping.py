@@ -170,6 +170,7 @@ def test_no_epoch_in_common_is_refused(tree: xr.DataTree) -> None:
         sweep(tree, name="fractions", of=one)
 
 
+@pytest.mark.long
 def test_runs_that_are_missing_are_named(growing: Path) -> None:
     locate(growing / "wide-hidden=3-train_fraction=0.1").remove()
     tree = ipstore.open(growing)

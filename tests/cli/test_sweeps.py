@@ -83,6 +83,7 @@ def test_one_value_is_a_run_as_before(tmp_path: Path) -> None:
     assert "sweep" not in run_info(tmp_path / "rule-tanh").attrs
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "name"),
     [
@@ -94,6 +95,7 @@ def test_a_sweep_has_a_name_by_default(tmp_path: Path, words: tuple[str, ...], n
     assert ipstore_json("capture", "rule", tmp_path, *TINY, *words)["runs"][0]["run"] == name
 
 
+@pytest.mark.long
 def test_a_file_may_list_values(tmp_path: Path) -> None:
     file = tmp_path / "sweep.toml"
     file.write_text(

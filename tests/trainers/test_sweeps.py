@@ -149,6 +149,7 @@ def test_a_killed_sweep_resumes_bit_for_bit(whole: Path, tmp_path: Path, moment:
     assert_stores_same(tmp_path / "store", whole)
 
 
+@pytest.mark.long
 def test_a_sweep_of_which_one_run_is_left_is_made_whole(whole: Path, tmp_path: Path) -> None:
     """Any of its runs says how to make the others."""
     sweep(tmp_path)
