@@ -504,6 +504,7 @@ def test_a_run_with_a_hostile_name_cannot_run_code(tmp_path: Path) -> None:
     assert "<script>alert(1)" not in page
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", figures.FIGURES)
 @pytest.mark.parametrize(
     ("suffix", "magic"),

@@ -303,6 +303,7 @@ def test_long_lists_of_parameters_are_wrapped() -> None:
     assert "a_long_parameter_11=1.57143" in titles[1]
 
 
+@pytest.mark.long
 def test_there_is_one_colour_bar_under_either_backend() -> None:
     figure = figures.compare(*[plane_of(2, 3)] * 5, layers=["output"])
     assert figure.shape == (2, 3)
@@ -472,6 +473,7 @@ def test_what_lazy_planes_have_in_common_is_computed_once(draw: Any) -> None:
     assert len(computed) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("empty", [0, 1])
 def test_panels_on_paper_have_the_size_that_they_should(empty: int) -> None:
     figure = figures.compare(*[plane_of(2, 3)] * (6 - empty), layers=["output"])
