@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,10 @@ def missing(store: Location, experiment: Experiment) -> list[str]:
     ParameterError
         If the store holds a run of that name that was captured otherwise.
     """
-    begun = _begun(locate(store), experiment)
+    return _missing(experiment, _begun(locate(store), experiment))
+
+
+def _missing(experiment: Experiment, begun: Mapping[str, RunInfo]) -> list[str]:
     return [run for run in experiment.runs if run not in begun or begun[run].status != "finished"]
 
 
@@ -112,7 +115,8 @@ def cost(store: Location, wanted: Iterable[Experiment], processes: int | None = 
     runs = networks = epochs = cells = stored = 0
     seconds = 0.0
     for experiment in wanted:
-        left = missing(place, experiment)
+        begun = _begun(place, experiment)
+        left = _missing(experiment, begun)
         if not left:
             continue
         task = tasks.load(experiment.task[0], **experiment.task[1])
@@ -120,7 +124,7 @@ def cost(store: Location, wanted: Iterable[Experiment], processes: int | None = 
         share = math.ceil(experiment.seeds / workers)
         for run in left:
             config = experiment.runs[run]
-            done = run_info(place / run).attrs["commit"].get("last_epoch", 0) if (place / run).exists(DOCUMENT) else 0
+            done = begun[run].attrs["commit"].get("last_epoch", 0) if run in begun else 0
             plan = plan_run(task, config, range(experiment.seeds), LEVEL, log_spaced=experiment.captured)
             seconds += _START + (config.epochs - done) * _epoch_seconds(task, config, share)
             captured = len(planned_epochs(plan))
@@ -176,9 +180,9 @@ def carry_out(
     from ipstore.trainers.sweeps import SweepProgress, capture_sweep, resume_sweep
 
     place = locate(store)
-    if not missing(place, experiment):
-        return
     begun = _begun(place, experiment)
+    if not _missing(experiment, begun):
+        return
 
     def tell(progress: Progress | SweepProgress) -> None:
         run = progress.run if isinstance(progress, SweepProgress) else experiment.name

@@ -8,9 +8,13 @@ import xarray as xr
 from ipstore.analysis.reproduction.evidence import Evidence
 from ipstore.analysis.reproduction.verdicts import Finding
 
-__all__ = ["PAPER", "Claim", "recipe"]
+__all__ = ["PAPER", "RECIPES", "Claim", "recipe", "recipe_runs"]
 
 PAPER = "Shwartz-Ziv & Tishby 2017, arXiv:1703.00810"
+
+
+RECIPES = ("networks", "rates")
+"""Experiments that train the paper's network under other recipes each."""
 
 
 @dataclass(frozen=True)
@@ -54,3 +58,8 @@ def recipe(run: xr.DataTree) -> dict[str, str]:
     """Say how a run was trained, as conditions of a finding."""
     config = run.attrs["config"]
     return {"optimiser": str(config["optimizer"]), "learning rate": f"{config['learning_rate']:g}"}
+
+
+def recipe_runs(evidence: Evidence) -> list[str]:
+    """Name the runs of `RECIPES`."""
+    return [run for experiment in RECIPES for run in evidence.runs(experiment)]

@@ -7,7 +7,7 @@ import xarray as xr
 
 from ipstore.analysis.ib import point, reduce
 from ipstore.analysis.probe import Probe
-from ipstore.analysis.reproduction.claims.claim import PAPER, Claim, recipe
+from ipstore.analysis.reproduction.claims.claim import PAPER, RECIPES, Claim, recipe, recipe_runs
 from ipstore.analysis.reproduction.evidence import Evidence
 from ipstore.analysis.reproduction.verdicts import Finding, Number, all_of, below, over_seeds, typical
 
@@ -23,8 +23,6 @@ curve of the rule goes from 0 to 0.96 bits between 1.005 and 1.06."""
 _BETA_MAX = 1000.0
 """Up to which critical points are sought."""
 
-_RUNS = ("networks", "rates")
-
 
 class _Converged(NamedTuple):
     """A layer of one run when training ends."""
@@ -36,14 +34,13 @@ class _Converged(NamedTuple):
 
 def _converged(evidence: Evidence) -> list[_Converged]:
     layers = []
-    for experiment in _RUNS:
-        for run in evidence.runs(experiment):
-            found = evidence.converged(run)
-            conditions = recipe(evidence.run(run))
-            layers += [
-                _Converged({**conditions, "layer": str(layer)}, run, found.sel(layer=layer))
-                for layer in found["layer"].values
-            ]
+    for run in recipe_runs(evidence):
+        found = evidence.converged(run)
+        conditions = recipe(evidence.run(run))
+        layers += [
+            _Converged({**conditions, "layer": str(layer)}, run, found.sel(layer=layer))
+            for layer in found["layer"].values
+        ]
     return layers
 
 
@@ -99,7 +96,7 @@ OPTIMAL = Claim(
     "both as shares of I(X;T).",
     rule=f"Both shares are less than {_SHARE:g}.",
     find=_find_optimal,
-    experiments=_RUNS,
+    experiments=RECIPES,
     figures=("fig6", "fig7"),
 )
 
@@ -114,6 +111,6 @@ CRITICAL = Claim(
     "satisfies the equations.",
     rule=f"They lie less than {_NEAR:g} bits apart, and the equations leave less than {_SHARE:g} of I(X;T).",
     find=_find_critical,
-    experiments=_RUNS,
+    experiments=RECIPES,
     figures=("fig7",),
 )

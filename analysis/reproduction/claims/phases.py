@@ -4,14 +4,13 @@ import numpy as np
 import xarray as xr
 
 from ipstore.analysis import dynamics
-from ipstore.analysis.reproduction.claims.claim import PAPER, Claim, recipe
+from ipstore.analysis.reproduction.claims.claim import PAPER, RECIPES, Claim, recipe, recipe_runs
 from ipstore.analysis.reproduction.claims.losing import LEAST
 from ipstore.analysis.reproduction.evidence import Evidence
 from ipstore.analysis.reproduction.verdicts import Finding, Number, above, all_of, below, over_seeds, typical
 
 __all__ = ["MOST", "TRANSITION"]
 
-_RUNS = ("networks", "rates")
 _FACTOR = 2.0
 """Between two epochs that are said to coincide."""
 
@@ -24,11 +23,6 @@ def _compressing(evidence: Evidence, run: str, share: float) -> xr.Dataset:
     """Measure a run's compression and gradients, of the cells (seed, layer) that lose more than `LEAST` bits alone."""
     found = dynamics.measure(evidence.plane(run), evidence.training(run), share=share)
     return found.where((found["compresses"] == 1) & (found["compressed"] > LEAST))
-
-
-def _mean_of_layers(values: xr.DataArray) -> xr.DataArray:
-    """Average over the layers of each seed, those that have a value."""
-    return values.mean("layer")
 
 
 def _typical_of_layers(values: xr.DataArray) -> xr.DataArray:
@@ -51,14 +45,14 @@ def _which(found: xr.Dataset) -> str:
 
 def _find_most(evidence: Evidence) -> list[Finding]:
     findings = []
-    for run in (run for experiment in _RUNS for run in evidence.runs(experiment)):
+    for run in recipe_runs(evidence):
         found = _compressing(evidence, run, 0.05)
         last = evidence.last_epoch(run)
-        share = over_seeds(_mean_of_layers((found["compression_end"] - found["onset"]) / found["compression_end"]))
+        share = over_seeds(((found["compression_end"] - found["onset"]) / found["compression_end"]).mean("layer"))
         numbers = {
             "share of epochs to rest": share,
-            "share of all epochs": over_seeds(_mean_of_layers(found["share_compressing"])),
-            "after the peak": over_seeds(_mean_of_layers(found["share_after_peak"])),
+            "share of all epochs": over_seeds(found["share_compressing"].mean("layer")),
+            "after the peak": over_seeds(found["share_after_peak"].mean("layer")),
             "peak": typical(_typical_of_layers(found["peak_epoch"]), "epochs"),
             "onset": typical(_typical_of_layers(found["onset"]), "epochs"),
             "end of compression": typical(_typical_of_layers(found["compression_end"]), "epochs"),
@@ -73,7 +67,7 @@ def _find_most(evidence: Evidence) -> list[Finding]:
 
 def _find_transition(evidence: Evidence) -> list[Finding]:
     full = [run for run in evidence.runs("batches") if evidence.run(run).attrs["config"]["batch_size"] is None]
-    runs = [*(run for experiment in _RUNS for run in evidence.runs(experiment)), *full]
+    runs = [*recipe_runs(evidence), *full]
     return [_meeting(evidence, run, words, share) for run in runs for words, share in _ONSETS.items()]
 
 
@@ -129,7 +123,7 @@ MOST = Claim(
     "on when training was stopped. Means over these layers.",
     rule="That share is more than one half; a training in which no layer compresses counts against it.",
     find=_find_most,
-    experiments=_RUNS,
+    experiments=RECIPES,
     figures=("fig2", "fig3"),
 )
 
@@ -146,6 +140,6 @@ TRANSITION = Claim(
     "peak. Geometric means over layers and seeds.",
     rule=f"Both ratios lie between 1/{_FACTOR:g} and {_FACTOR:g}; without a crossing nothing meets.",
     find=_find_transition,
-    experiments=(*_RUNS, "batches"),
+    experiments=(*RECIPES, "batches"),
     figures=("fig4",),
 )

@@ -3,13 +3,12 @@
 from math import log
 
 from ipstore.analysis import dynamics
-from ipstore.analysis.reproduction.claims.claim import PAPER, Claim, recipe
+from ipstore.analysis.reproduction.claims.claim import PAPER, RECIPES, Claim, recipe, recipe_runs
 from ipstore.analysis.reproduction.evidence import Evidence
 from ipstore.analysis.reproduction.verdicts import Finding, above, all_of, below, over_seeds
 
 __all__ = ["RELAXATION"]
 
-_RUNS = ("networks", "rates")
 _SHARE = 0.4
 _SLOPE = log(2)
 _FACTOR = 2.0
@@ -17,7 +16,7 @@ _FACTOR = 2.0
 
 def _find(evidence: Evidence) -> list[Finding]:
     findings = []
-    for run in (run for experiment in _RUNS for run in evidence.runs(experiment)):
+    for run in recipe_runs(evidence):
         times = dynamics.relaxation_time(evidence.plane(run), share=_SHARE)
         law = dynamics.relaxation_law(times)
         slope = over_seeds(law["relaxation_slope"])
@@ -42,6 +41,6 @@ RELAXATION = Claim(
     "layers of a network.",
     rule=f"The slope lies within a factor of {_FACTOR:g} of ln 2 = {_SLOPE:.2f} for each bit.",
     find=_find,
-    experiments=_RUNS,
+    experiments=RECIPES,
     figures=("fig5",),
 )
