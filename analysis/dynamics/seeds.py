@@ -16,9 +16,8 @@ def over_seeds(measures: xr.Dataset, *, level: float = 0.95) -> xr.Dataset:
     """Sum up measures over the seeds of which there are any.
 
     An event that does not happen in a seed, as a crossing, is NaN there, and that seed does not count, nor does one
-    whose value is infinite, as a ratio can be: a mean is then
-    that of the seeds in which it does, and ``seeds`` says how many these are. It says nothing of when it
-    would have happened in the others, had they been trained for longer.
+    whose value is infinite, as a ratio can be: a mean is then that of the seeds in which it does, and ``seeds`` says
+    how many these are. It says nothing of when it would have happened in the others, had they been trained for longer.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ipstore.errors import MissingPackageError, ParameterError
 
-__all__ = ["FILMS", "RATE", "check_rate", "film", "find_ffmpeg", "refuse_still"]
+__all__ = ["FILMS", "RATE", "check_rate", "film", "find_ffmpeg", "has_ffmpeg", "refuse_still"]
 
 Film = Literal["gif", "mp4"]
 FILMS: tuple[Film, ...] = ("gif", "mp4")
@@ -102,13 +102,22 @@ def find_ffmpeg() -> str:
     MissingPackageError
         There is none.
     """
-    name = str(mpl.rcParams["animation.ffmpeg_path"])
-    if (found := shutil.which(name)) is None:
+    if (found := _ffmpeg()) is None:
+        name = str(mpl.rcParams["animation.ffmpeg_path"])
         raise MissingPackageError(
             f"a .mp4 needs the program ffmpeg, but there is no {name!r} to run; install it (apt install ffmpeg, brew "
             "install ffmpeg, conda install ffmpeg), or write a .gif, which needs nothing more"
         )
     return found
+
+
+def has_ffmpeg() -> bool:
+    """Whether an mp4 can be made."""
+    return _ffmpeg() is not None
+
+
+def _ffmpeg() -> str | None:
+    return shutil.which(str(mpl.rcParams["animation.ffmpeg_path"]))
 
 
 class _Page(NamedTuple):

@@ -29,9 +29,9 @@ def seconds_per_cell() -> float:
     layers = [np.tanh(random.normal(size=(_CELLS, _INPUTS, width))).astype(np.float32) for width in _WIDTHS]
     p_y_given_x = np.eye(2)[random.integers(0, 2, _INPUTS)]
     seconds = 0.0
-    for turn in range(2):  # the first compiles
+    for _ in range(2):  # the first compiles, the last counts
         begun = time.perf_counter()
         for t in layers:
             estimate("binned", t, p_y_given_x)
-        seconds = time.perf_counter() - begun if turn else 0.0
+        seconds = time.perf_counter() - begun
     return _BESIDE * seconds / _CELLS

@@ -7,7 +7,6 @@ line in `PAPER_FIGURES`.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import xarray as xr
@@ -54,10 +53,12 @@ class PaperFigure:
 
 
 def _networks(evidence: Evidence) -> list[Drawing]:
+    from ipstore.analysis.figures.animation import has_ffmpeg
+
     plane = evidence.plane("networks")
     last = int(plane["epoch"][-1])
     stored = plane["epoch"].values.tolist()
-    films = ["fig2.gif", *(["fig2.mp4"] if which("ffmpeg") else [])]
+    films = ["fig2.gif", *(["fig2.mp4"] if has_ffmpeg() else [])]
     return [
         # The paper shows epochs 0, about 400 and about 9000 of 10,000.
         Drawing(analysis.figures.snapshots(plane, epochs=[0, round(0.04 * last), round(0.9 * last)]), ["fig2.png"]),
