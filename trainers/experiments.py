@@ -101,7 +101,7 @@ _ALL = (
         axes={"train_fraction": (0.03, 0.05, 0.08, 0.15, 0.25, 0.35, 0.45, 0.55, 0.7, 0.85)},
     ),
     Experiment("depths", _ADAM, 50, 200, Quick(10, 1500, 80), axes={"hidden": _DEPTHS}),
-    Experiment("depths-sgd", _SGD, 20, 200, Quick(8, 1500, 80), axes={"hidden": _DEPTHS}),
+    Experiment("depths-sgd", _SGD, 50, 200, Quick(8, 1500, 80), axes={"hidden": _DEPTHS}),
     Experiment("activations", _SGD, 50, 100, Quick(10, 2000, 60), axes={"activation": ("tanh", "hard_tanh", "relu")}),
     Experiment("batches", _SGD, 20, 100, Quick(8, 4000, 60), axes={"batch_size": (512, None)}),
     Experiment("estimators", _SGD, 10, 40, Quick(6, 2000, 24)),

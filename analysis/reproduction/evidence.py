@@ -17,10 +17,13 @@ from ipstore.places import Location, locate
 from ipstore.reader import open as open_store
 from ipstore.sweeps import sweep_of
 
-__all__ = ["LEARNED", "Evidence", "quiet"]
+__all__ = ["BETA_MAX", "LEARNED", "Evidence", "quiet"]
 
 LEARNED = 0.9
 """Training accuracy above which a network has learned."""
+
+BETA_MAX = 1000.0
+"""Up to which critical points are sought."""
 
 
 def quiet(what: str, done: int, total: int) -> None:
@@ -110,11 +113,11 @@ class Evidence:
         return bound(self.run(run))
 
     def critical_betas(self, run: str) -> xr.Dataset:
-        """Give the critical points of that curve; see `ipstore.analysis.ib.critical_betas`."""
+        """Give the critical points of that curve up to `BETA_MAX`; see `ipstore.analysis.ib.critical_betas`."""
         joint = self.joint(run)
         key = (joint.p_y_given_x.tobytes(), joint.weights.tobytes())
         if key not in self._critical:
-            self._critical[key] = critical_betas(joint)
+            self._critical[key] = critical_betas(joint, BETA_MAX)
         return self._critical[key]
 
     def joint(self, run: str) -> Probe:

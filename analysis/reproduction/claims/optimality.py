@@ -8,7 +8,7 @@ import xarray as xr
 from ipstore.analysis.ib import point, reduce
 from ipstore.analysis.probe import Probe
 from ipstore.analysis.reproduction.claims.claim import PAPER, RECIPES, Claim, recipe, recipe_runs
-from ipstore.analysis.reproduction.evidence import Evidence
+from ipstore.analysis.reproduction.evidence import BETA_MAX, Evidence
 from ipstore.analysis.reproduction.verdicts import Finding, Number, all_of, below, over_seeds, typical
 
 __all__ = ["CRITICAL", "OPTIMAL"]
@@ -19,9 +19,6 @@ _SHARE = 0.1
 _NEAR = 0.1
 """Bits of I(X;T) between the points of the curve at two betas that are called near. Betas themselves would mislead: the
 curve of the rule goes from 0 to 0.96 bits between 1.005 and 1.06."""
-
-_BETA_MAX = 1000.0
-"""Up to which critical points are sought."""
 
 
 class _Converged(NamedTuple):
@@ -83,7 +80,7 @@ def _along(joint: Probe, beta: float) -> float:
     """I(X;T) of the curve at a beta, in bits; beyond any that was asked for critical points, that of its end."""
     if np.isnan(beta):
         return np.nan
-    return float(point(joint, max(beta, 1.0))["I_XT"]) if beta <= _BETA_MAX else float(reduce(joint).H_X)
+    return float(point(joint, max(beta, 1.0))["I_XT"]) if beta <= BETA_MAX else float(reduce(joint).H_X)
 
 
 OPTIMAL = Claim(
@@ -106,7 +103,7 @@ CRITICAL = Claim(
     "in kind.",
     source=f"{PAPER}, section 3.6 and figure 7",
     measure="At the last epoch, of T in 30 bins: how far, in I(X;T), the curve's point at a layer's beta* lies from "
-    f"that at the nearest beta at which the optimal T gains a value, up to beta {_BETA_MAX:g}. At beta* the "
+    f"that at the nearest beta at which the optimal T gains a value, up to beta {BETA_MAX:g}. At beta* the "
     "layer's encoder is nearest to the self-consistent one; it means something only of a layer that nearly "
     "satisfies the equations.",
     rule=f"They lie less than {_NEAR:g} bits apart, and the equations leave less than {_SHARE:g} of I(X;T).",
