@@ -46,6 +46,8 @@ class Block:
         Completed epochs at each filled entry.
     state : mapping of str to array
         What a continuation from the block's last epoch needs, each (seed, ...).
+    failed : (epoch, seed) array of bool, optional
+        Whether a network has come to nothing; by default where its training loss is not finite.
     release : callable
         Called once, when the writer needs the memory no longer.
     """
@@ -55,6 +57,7 @@ class Block:
     start: int = 0
     epochs: list[int] = field(default_factory=list)
     state: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    failed: NDArray[np.bool_] | None = None
     release: Callable[[], None] = _nothing
 
     @classmethod

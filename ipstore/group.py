@@ -319,6 +319,18 @@ class GrowingGroup:
             with suppress(OSError):  # the commit stands; what is not mirrored now is at the next commit, or at the end
                 self._mirror()
 
+    def read(self, path: str) -> NDArray[Any]:
+        """Read all that is published of an array."""
+        return np.asarray(self._arrays[path][: self.epochs])
+
+    def take_back(self, epochs: int, commit: Mapping[str, Any]) -> None:
+        """Publish fewer epochs than there are, and delete what lies beyond; see `publish`."""
+        self.publish(epochs, commit)
+        self.sweep()
+        own = {key: size for key, size in self.place.sizes().items() if not key.startswith(("results/", "state/"))}
+        sizes = [size for key, size in own.items() if key not in (DOCUMENT, LEASE)]
+        self.attrs["commit"] |= {"files": len(sizes), "bytes": sum(sizes)}  # published with the next commit
+
     def shard_epochs(self, path: str) -> int:
         """Epochs per shard of an array, or per chunk where it is not sharded."""
         return self._geometry[path].epochs

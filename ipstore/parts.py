@@ -174,7 +174,7 @@ def joint_attrs(run: str, parts: Mapping[str, Mapping[str, Any]]) -> dict[str, A
     first = next(iter(parts.values()))
     states = {attrs["status"] for attrs in parts.values()}
     attrs = {key: value for key, value in first.items() if key not in ("part_of", "commit")}
-    if "config" in attrs:
+    if "epochs" in attrs.get("config", ()):
         attrs["config"] = attrs["config"] | {"epochs": max(each["config"]["epochs"] for each in parts.values())}
     return {
         **attrs,

@@ -1,7 +1,7 @@
 """What a run will hold, before its first epoch: its arrays, its probe, its size."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -42,6 +42,8 @@ class RunPlan:
         The rule of the codes; needed at level ``codes``.
     shard : int, optional
         Epochs per shard; by default what `ipstore.schema.shard_epochs` gives.
+    loss : mapping of str to str
+        What the loss is: its attributes ``long_name`` and ``units``.
     """
 
     layers: Mapping[str, int]
@@ -52,6 +54,7 @@ class RunPlan:
     level: Level = "full"
     binning: Binning | None = None
     shard: int | None = None
+    loss: Mapping[str, str] = field(default_factory=lambda: {"long_name": "cross-entropy", "units": "nats"})
 
     def __post_init__(self) -> None:
         for layer in self.layers:
@@ -99,7 +102,7 @@ class RunPlan:
         per_split = (("seed", "split"), (seeds, len(SPLITS)), "float32")
         per_layer = (("seed", "layer"), (seeds, layers), "float32")
         made += [
-            GrowingArray("training/loss", *per_split, attrs={"long_name": "cross-entropy", "units": "nats"}),
+            GrowingArray("training/loss", *per_split, attrs=self.loss),
             GrowingArray("training/accuracy", *per_split, attrs={"units": "1"}),
             GrowingArray("training/grad_mean_norm", *per_layer, attrs={"long_name": "norm of the mean gradient"}),
             GrowingArray("training/grad_std_norm", *per_layer, attrs={"long_name": "norm of the gradient's std"}),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ipstore.block import Block
-from ipstore.errors import IpstoreError, RunExistsError, RunLockedError, StoreWriteError
+from ipstore.errors import IpstoreError, ResumeError, RunExistsError, RunLockedError, StoreWriteError
 from ipstore.format import FORMAT, FORMAT_VERSION, check_store, make_store
 from ipstore.group import GrowingGroup, read_document, remove_group, utc_now
 from ipstore.places import DOCUMENT, Location, Place, locate
@@ -103,18 +103,34 @@ class RunWriter:
         return cls(group)
 
     @classmethod
-    def resume(cls, store: Location, run: str) -> "RunWriter":
-        """Open a run to continue it from its last commit.
+    def resume(cls, store: Location, run: str, last_epoch: int | None = None) -> "RunWriter":
+        """Open a run to continue it from its last commit, or from an earlier epoch.
+
+        Parameters
+        ----------
+        store : path or URL
+        run : str
+        last_epoch : int, optional
+            Take back what was captured after so many completed epochs, and the results that know of it.
 
         Raises
         ------
         StoreNotFoundError, RunLockedError, FormatVersionError, NotAStoreError, StoreWriteError
+        ResumeError
+            If nothing was captured until then.
         """
         check_store(locate(store))
         place = locate(store) / check_name("run", run)
         try:
             read_document(place, "run")
-            return cls(GrowingGroup.resume(place))
+            writer = cls(GrowingGroup.resume(place))
+            try:
+                if last_epoch is not None and (writer.last_epoch or 0) > last_epoch:
+                    writer._take_back(last_epoch)
+            except BaseException:
+                writer.close()
+                raise
+            return writer
         except OSError as error:
             if isinstance(error, IpstoreError):
                 raise
@@ -213,6 +229,23 @@ class RunWriter:
         """Give the lease back."""
         self._group.close()
 
+    def _take_back(self, last_epoch: int) -> None:
+        captured = self._group.read("epoch")
+        kept = int(np.searchsorted(captured, last_epoch, side="right"))
+        if not kept:
+            raise ResumeError(
+                f"run {self.place.name!r} was captured from epoch {captured[0]} on, so it cannot go on from epoch "
+                f"{last_epoch}: replace it"
+            )
+        for name in (self.place / "results").groups():
+            result = self.place / "results" / name
+            if read_document(result, "result")["attributes"]["commit"]["epochs"] > kept:
+                remove_group(result)
+        lost = self.attrs["diverged"]
+        self.attrs["diverged"] = {seed: epoch for seed, epoch in lost.items() if epoch <= last_epoch}
+        self._group.take_back(kept, {**self._standing_record(), "last_epoch": int(captured[kept - 1])})
+        self._progress[:] = kept
+
     def _take(self, block: Block, window: "_Window") -> None:
         count = len(block.epochs)
         try:
@@ -226,6 +259,10 @@ class RunWriter:
         finally:
             self._group.flush()
         window.epochs = list(block.epochs)
+        failed = ~np.isfinite(block.arrays["training/loss"][:count, :, 0]) if block.failed is None else block.failed
+        for seed, lost in enumerate(failed.T, block.seeds.start):
+            if lost.any():
+                window.failed[seed] = window.epochs[int(lost.argmax())]
         for name, state in block.state.items():
             window.add_state(name, state, block.seeds, len(self._progress))
         self._progress[block.seeds] += count
@@ -235,7 +272,8 @@ class RunWriter:
         self._group.write("epoch", window.start, np.array(window.epochs, np.int64))
         for path, values in window.arrays.items():
             self._group.write(path, window.start, values)
-        self._note_diverged(window)
+        for seed, epoch in window.failed.items():
+            self.attrs["diverged"].setdefault(str(self._seeds[seed]), epoch)
         sequence = int(self.attrs["commit"]["sequence"]) + 1
         before = self.attrs["commit"].get("state")
         record: dict[str, Any] = {"last_epoch": window.epochs[-1]}
@@ -250,15 +288,6 @@ class RunWriter:
     def _standing_record(self) -> dict[str, Any]:
         commit = self.attrs["commit"]
         return {key: commit[key] for key in ("last_epoch", "state", "state_crc32c") if key in commit}
-
-    def _note_diverged(self, window: "_Window") -> None:
-        """Record the first epoch at which a seed's training loss was not a number."""
-        loss = window.arrays.get("training/loss")
-        if loss is None:
-            return
-        lost = ~np.isfinite(loss[:, :, 0])
-        for seed in np.flatnonzero(lost.any(axis=0)):
-            self.attrs["diverged"].setdefault(str(self._seeds[seed]), window.epochs[int(lost[:, seed].argmax())])
 
     def _failure(self, error: Exception) -> StoreWriteError:
         stands = f"it stands as committed, to epoch {self.last_epoch}" if self.epochs else "nothing was committed yet"
@@ -275,6 +304,7 @@ class _Window:
         self.epochs: list[int] = []
         self.arrays: dict[str, NDArray[Any]] = {}
         self.state: dict[str, NDArray[Any]] = {}
+        self.failed: dict[int, int] = {}  # seeds, each with the epoch at which it did
 
     def add(self, path: str, values: NDArray[Any], seeds: slice, total: int) -> None:
         shape = (len(values), total, *values.shape[2:])

@@ -10,12 +10,14 @@ from ipstore.trainers import tasks
 from ipstore.trainers.config import TrainConfig
 
 if TYPE_CHECKING:
+    from ipstore.trainers.recorder import Recorder
     from ipstore.trainers.streaming import capture, resume
     from ipstore.trainers.sweeps import capture_sweep, resume_sweep
 
-__all__ = ["TrainConfig", "capture", "capture_sweep", "resume", "resume_sweep", "tasks"]
+__all__ = ["Recorder", "TrainConfig", "capture", "capture_sweep", "resume", "resume_sweep", "tasks"]
 
 _HOMES = {
+    "Recorder": "ipstore.trainers.recorder",
     "capture": "ipstore.trainers.streaming",
     "capture_sweep": "ipstore.trainers.sweeps",
     "resume": "ipstore.trainers.streaming",

@@ -200,7 +200,7 @@ class _Worker:
     def take(self, slot: int, start: int, epochs: list[int], state: Mapping[str, NDArray[Any]]) -> Block:
         block = self._blocks[slot]
         release = partial(self.send, "free", slot)
-        return Block(block.arrays, block.seeds, start, epochs, state, release)
+        return Block(block.arrays, block.seeds, start, epochs, state, release=release)
 
     def end(self) -> None:
         with self._lock:

@@ -1,0 +1,127 @@
+"""The mean and the spread of the gradients of an epoch's steps, from one copy of the parameters."""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+__all__ = ["RunningMoments", "watch"]
+
+_TOGETHER = 2**16
+"""Values of small parameters that are handled in one piece: a step costs calls, not bytes."""
+
+
+class RunningMoments:
+    """Running moments of gradients: a mean of each value, and one sum of squared deviations for each parameter.
+
+    After Welford (1962): with n gradients g so far and mean m, the sum of squares grows by (1 - 1/n) |g - m|^2.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+        Those without a gradient at a step count as if it were zero.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self._parameters = list(dict.fromkeys(parameters))
+        self._pieces: list[_Piece] = []
+        self.steps = 0
+
+    def step(self) -> None:
+        """Take in the gradients as they are now."""
+        if not self.steps:  # now, since the model may have been moved to another device
+            self._pieces = [_Piece(group) for group in _grouped(self._parameters)]
+        self.steps += 1
+        with torch.no_grad():
+            for piece in self._pieces:
+                piece.add(self.steps)
+
+    def take(self) -> dict[nn.Parameter, tuple[float, float]]:
+        """Give of each parameter the squared norm of the mean gradient and the summed variance, and begin anew.
+
+        Nothing, if there was no step.
+        """
+        found: dict[nn.Parameter, tuple[float, float]] = {}
+        for piece in self._pieces:
+            found |= piece.squares(self.steps)
+        self._pieces, self.steps = [], 0
+        return found
+
+
+def _grouped(parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Put small parameters of one device together, up to `_TOGETHER` values."""
+    groups: list[list[nn.Parameter]] = []
+    for _, same in groupby(parameters, key=lambda parameter: parameter.device):
+        room = 0
+        for parameter in same:
+            if parameter.numel() > room:
+                groups.append([])
+                room = _TOGETHER
+            groups[-1].append(parameter)
+            room -= parameter.numel()
+    return groups
+
+
+class _Piece:
+    """Parameters whose gradients are laid end to end."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        device = parameters[0].device
+        self._parameters = parameters
+        self._lengths = torch.tensor([parameter.numel() for parameter in parameters], device=device)
+        self._mean = torch.zeros(sum(parameter.numel() for parameter in parameters), device=device)
+        self._deviations = torch.zeros(len(parameters), dtype=torch.float64, device=device)
+
+    def add(self, count: int) -> None:
+        away = torch.cat([_flat(parameter) for parameter in self._parameters]).float()
+        away -= self._mean
+        self._mean.add_(away, alpha=1 / count)
+        self._deviations.add_(self._sums(away.square_()), alpha=1 - 1 / count)
+
+    def squares(self, count: int) -> dict[nn.Parameter, tuple[float, float]]:
+        means, spreads = self._sums(self._mean.square()).tolist(), (self._deviations / count).tolist()
+        return dict(zip(self._parameters, zip(means, spreads, strict=True), strict=True))
+
+    def _sums(self, values: Tensor) -> Tensor:
+        """Sum what belongs to each parameter."""
+        if len(self._parameters) == 1:
+            return values.sum(dtype=torch.float64).reshape(1)
+        return torch.segment_reduce(values, "sum", lengths=self._lengths, unsafe=True)
+
+
+def _flat(parameter: nn.Parameter) -> Tensor:
+    gradient = parameter.grad
+    if gradient is None:
+        return torch.zeros(parameter.numel(), device=parameter.device)
+    return (gradient.to_dense() if gradient.is_sparse else gradient).reshape(-1)
+
+
+def watch(optimizer: Optimizer, before: Callable[[], None]) -> Any:
+    """Have something called before each step of an optimizer, when the gradients are there.
+
+    Returns
+    -------
+    RemovableHandle
+    """
+
+    def hook(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if closure is None:
+            before()
+            return None
+        pending = [before]
+
+        def closed(*given: Any, **named: Any) -> Any:
+            value = closure(*given, **named)
+            if pending:  # a line search evaluates the loss again and again; the first is the mini-batch's gradient
+                pending.pop()()
+            return value
+
+        if len(args) > 1:
+            return (args[0], closed, *args[2:]), kwargs
+        return args, {**kwargs, "closure": closed}
+
+    return optimizer.register_step_pre_hook(hook)

@@ -1,0 +1,484 @@
+"""Record any network in any training loop: the activations of its layers on a probe, epoch by epoch, into a store."""
+
+import platform
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ipstore.binning import Binning
+from ipstore.errors import IpstoreError, ParameterError, ResumeError, RunExistsError, SpaceError
+from ipstore.group import remove_group
+from ipstore.levels import check_level, encode
+from ipstore.parts import part_name
+from ipstore.places import DOCUMENT, Location, locate
+from ipstore.plan import SPLITS, RunPlan
+from ipstore.reader import open_published
+from ipstore.schema import StaticArray
+from ipstore.trainers.modules import unwrap
+from ipstore.trainers.moments import RunningMoments, watch
+from ipstore.trainers.probe_sets import ProbeSet, probe_set
+from ipstore.trainers.recorded_layers import RecordedLayers, Rules
+from ipstore.trainers.recordings import Recording, shard_of
+from ipstore.trainers.streaming import DivergedWarning
+from ipstore.version import __version__
+from ipstore.writer import RunWriter
+
+__all__ = ["Metric", "Recorder"]
+
+Metric = float | Tensor | Mapping[str, float | Tensor]
+"""One number, of the training samples; or ``{"train": ..., "test": ...}``."""
+
+_ASSUMED_EPOCHS = 100
+"""Recordings for which there has to be room, where nobody says how many there will be."""
+
+
+class Recorder:
+    """Streams the activations of a network in training into a store.
+
+    Attaches to any ``nn.Module`` and any loop. Whenever `epoch` is called, the chosen layers are run on the probe, in
+    eval mode and without gradients, and stored in the background. The training's result does not change by one bit:
+    parameters, buffers, random number generators and the modes of modules are left as they were. Between two calls
+    no hook is on the model.
+
+    Parameters
+    ----------
+    store : path or URL
+        Made if there is none; see `ipstore.places.locate`.
+    model : torch.nn.Module
+        Before its first step: it is recorded at once, as epoch 0. Under DDP the first process alone records.
+    probe : (x, y) or Task
+        The samples on which layers are recorded, the same at every epoch. `x` is what the model takes: a tensor or
+        array (sample, ...), a tuple of these, or a mapping of arguments by name. `y` (sample,) holds classes or
+        continuous labels, which are binned by quantiles; or it is p(y|x) (sample, class). A `Task` of
+        `ipstore.trainers.tasks` says whether it is all there is; any other probe is a sample.
+    run : str
+        Name of the run.
+    layers : sequence of str, optional
+        Names of modules, as ``model.named_modules()`` gives them. ``*`` stands for any part between two dots, ``**``
+        for any parts; ``"model"`` is the model itself. By default every module without children that has parameters
+        or is an activation function. What a pattern matches and gives no (sample, ...) tensor is left out.
+    optimizer : torch.optim.Optimizer or sequence of these, optional
+        At whose steps the gradients' moments are taken. Without one, call `step` between backward and step, or have
+        none.
+    seed : int, optional
+        Place along ``seed``: the recording becomes part ``<seed>`` of the run, and recordings with other seeds, also
+        from other processes, are opened with it as one. Without it, the run has the one seed 0.
+    train : (sample,) array of bool, optional
+        Which samples of the probe the network is trained on.
+    level : {"full", "half", "codes"}
+        How much of the activations is kept: float32, float16, or the bin of each value.
+    binning : Binning, optional
+        The rule of the codes.
+    reduce : str or mapping of str to str
+        What is kept of wide outputs: ``"flatten"``, all; ``"mean"`` over space (sample, channel, *place*) or a sequence
+        (sample, *place*, feature), or ``"mean:2"`` over axes; ``"pca:K"``, principal components on the first recorded
+        epoch; ``"random:K"``, a seeded Gaussian projection. A mapping gives a rule by pattern, as in `layers`; the
+        first that matches holds.
+    sample : int, optional
+        Record so many samples of the probe, drawn at random, the same every time.
+    label_bins : int
+        Quantile bins of continuous labels.
+    batch_size : int, optional
+        Samples that the model is run on at once; by default as many as have 64 MB of outputs to record.
+    every : int
+        Record epochs that are multiples of it, and the network before training.
+    epochs : int, optional
+        How often it will be recorded, for the estimate of the disk space before it begins; by default 100.
+    shard_epochs : int, optional
+        Recorded epochs in one file, and so between two commits, unless these are more than a minute apart; by
+        default as many as 256 MB hold, at most 64. Two blocks of so many epochs are held in memory.
+    resume : bool or mapping
+        Go on with the run, if there is one, after its last commit; or, with what `state_dict` gave, at that epoch.
+    overwrite : bool
+        Replace a run of that name.
+
+    Attributes
+    ----------
+    run : str
+        Name under which it is stored.
+    layers : dict of str to int
+        Recorded layers in the order in which the model calls them, each with its units. A module that is called
+        again has further layers, ``"cell+2"``.
+    left_out : dict of str to str
+        Modules that were matched and are not recorded, and why.
+    last_epoch : int
+        Epochs that were completed at the last call of `epoch`.
+
+    Raises
+    ------
+    UnknownNameError
+        If a pattern of `layers` or `reduce` matches no module.
+    ParameterError
+        If the probe does not fit the model, or a parameter lies outside what is allowed.
+    SpaceError
+        If the run would not fit on the disk, or its blocks in memory.
+    ResumeError
+        If the run that is to be gone on with is of something else.
+    RunExistsError, RunLockedError, NotAStoreError, FormatVersionError, StoreWriteError
+
+    Examples
+    --------
+    ::
+
+        with Recorder("runs.zarr", model, probe=(x, y), run="mine", optimizer=optimizer) as recorder:
+            for epoch in range(100):
+                train_one_epoch(model, loader, optimizer)
+                recorder.epoch(loss=loss, accuracy=accuracy)
+    """
+
+    def __init__(
+        self,
+        store: Location,
+        model: nn.Module,
+        probe: object,
+        run: str,
+        *,
+        layers: Sequence[str] | None = None,
+        optimizer: Optimizer | Sequence[Optimizer] | None = None,
+        seed: int | None = None,
+        train: ArrayLike | None = None,
+        level: str = "full",
+        binning: Binning | None = None,
+        reduce: Rules = "flatten",
+        sample: int | None = None,
+        label_bins: int = 10,
+        batch_size: int | None = None,
+        every: int = 1,
+        epochs: int | None = None,
+        shard_epochs: int | None = None,
+        resume: bool | Mapping[str, Any] = False,
+        overwrite: bool = False,
+    ) -> None:
+        self.run = run if seed is None else part_name(run, str(seed))
+        self.layers: dict[str, int] = {}
+        self.left_out: dict[str, str] = {}
+        self.last_epoch = 0
+        self._every = every
+        self._warned = False
+        self._recording: Recording | None = None
+        self._watched: list[Any] = []
+        if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank():
+            return
+        for what, value in (("batch_size", batch_size), ("every", every), ("epochs", epochs)):
+            if value is not None and (type(value) is not int or value < 1):
+                raise ParameterError(f"{what} must be an integer of at least 1 but got {value!r}")
+        self._binning = binning
+        bare = unwrap(model)
+        found = probe_set(probe, sample=sample, label_bins=label_bins)
+        patterns = [layers] if isinstance(layers, str) else None if layers is None else list(layers)
+        self._layers = RecordedLayers(bare, found, patterns, reduce, batch_size)
+        self.layers, self.left_out = self._layers.widths, self._layers.left_out
+        self._moments = RunningMoments(
+            parameter for own in self._layers.parameters().values() for parameter in own if parameter.requires_grad
+        )
+        plan = _plan(
+            bare,
+            found,
+            self._layers,
+            {"every": every, "layers": patterns, "reduce": reduce if isinstance(reduce, str) else dict(reduce)},
+            seed=seed or 0,
+            train=train,
+            level=level,
+            binning=binning,
+            shard=shard_epochs,
+        )
+        whole = locate(store) / run
+        if seed is not None:
+            plan = replace(plan, attrs={**plan.attrs, "part_of": run})
+            if whole.exists(DOCUMENT):
+                raise RunExistsError(
+                    f"run {run!r} exists already in {str(store)!r}, whole: record seeds under another name"
+                )
+        again = resume is not False and (locate(store) / self.run).exists(DOCUMENT)
+        if isinstance(resume, Mapping):
+            self.last_epoch = _epoch_of(resume, self.run, again)
+        try:
+            plan = replace(plan, shard=shard_of(plan))
+            writer = (
+                RunWriter.resume(store, self.run, self.last_epoch if isinstance(resume, Mapping) else None)
+                if again
+                else RunWriter.create(store, self.run, plan, epochs or _ASSUMED_EPOCHS, overwrite=overwrite)
+            )
+        except SpaceError as error:
+            raise SpaceError(f"{error}. {_smaller(self.layers, found, epochs)}") from error
+        try:
+            if again:
+                self._go_on(writer, plan, resume)
+            self._recording = Recording(writer, plan)
+            if not again:
+                self._capture(0, {}, {})
+        except BaseException:
+            if self._recording is None:
+                writer.close()
+            else:
+                self.close("interrupted")
+            if not again:
+                remove_group(writer.place)
+            raise
+        optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or ())
+        self._watched = [watch(each, self.step) for each in optimizers]
+
+    def _go_on(self, writer: RunWriter, plan: RunPlan, resume: bool | Mapping[str, Any]) -> None:
+        """Hold a stored run against what would be recorded, and go on after it."""
+        stored = writer.attrs
+        for what in ("model", "config", "level", "binning", "seeds", "part_of"):
+            given = plan.binning and plan.binning.to_attrs() if what == "binning" and plan.level == "codes" else None
+            wanted = plan.attrs.get(what) or {"level": plan.level, "seeds": list(plan.seeds), "binning": given}.get(
+                what
+            )
+            if stored.get(what) != wanted:
+                raise ResumeError(
+                    f"run {self.run!r} cannot be gone on with: its {what} is {stored.get(what)!r}, and now it is "
+                    f"{wanted!r}. Record it as another run, or with overwrite=True"
+                )
+        probe = open_published(writer.place)["probe"]
+        for array in plan.probe:
+            name = array.path.removeprefix("probe/")
+            if name not in probe or not np.array_equal(probe[name], array.values):
+                raise ResumeError(
+                    f"run {self.run!r} cannot be gone on with: its {array.path} is not that of this probe"
+                )
+        reached = writer.last_epoch or 0
+        if isinstance(resume, Mapping):
+            if reached < self.last_epoch // self._every * self._every:
+                raise ResumeError(
+                    f"run {self.run!r} is stored to epoch {reached}, and cannot be gone on with at epoch "
+                    f"{self.last_epoch}"
+                )
+        else:
+            self.last_epoch = reached
+        self._layers.load_state(writer.state())
+        stored["status"] = "running"
+
+    def step(self) -> None:
+        """Take in the gradients of a step; an `optimizer` that was given does so by itself."""
+        if self._recording is not None:
+            self._moments.step()
+
+    def epoch(self, number: int | None = None, *, loss: Metric | None = None, accuracy: Metric | None = None) -> None:
+        """Record the network as it is now.
+
+        Parameters
+        ----------
+        number : int, optional
+            Completed epochs; by default one more than at the last call.
+        loss, accuracy : number, tensor, or mapping with ``"train"`` and ``"test"``
+            To be stored with it.
+
+        Raises
+        ------
+        ParameterError
+            If `number` is not beyond the last; or the model has changed so that the recorded layers are not there.
+        StoreWriteError
+            What the writing met since the last call. The run stands at its last commit.
+        """
+        number = self.last_epoch + 1 if number is None else number
+        if number <= self.last_epoch:
+            raise ParameterError(f"epoch {self.last_epoch} is recorded already, so the next cannot be {number}")
+        self.last_epoch = number
+        if self._recording is None:
+            return
+        metrics = {"loss": _per_split("loss", loss), "accuracy": _per_split("accuracy", accuracy)}
+        moments = self._moments.take()
+        if number % self._every == 0:
+            self._capture(number, metrics, moments)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Commit what is recorded, and say where the recording is: for a checkpoint, and then for `resume`.
+
+        Returns
+        -------
+        dict
+            ``run`` and ``epoch``.
+        """
+        if self._recording is not None:
+            self._recording.commit()
+        return {"run": self.run, "epoch": self.last_epoch}
+
+    def close(self, status: Literal["finished", "interrupted"] = "finished") -> None:
+        """Commit what is recorded, and detach; what is called after it records nothing.
+
+        Parameters
+        ----------
+        status : {"finished", "interrupted"}
+
+        Raises
+        ------
+        StoreWriteError
+        """
+        for handle in self._watched:
+            handle.remove()
+        recording, self._recording, self._watched = self._recording, None, []
+        if recording is not None:
+            recording.close(status)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        try:
+            self.close("interrupted")
+        except IpstoreError as ours:  # the user's own goes on
+            error.add_note(f"ipstore: {ours}")
+
+    def _capture(
+        self,
+        number: int,
+        metrics: Mapping[str, NDArray[np.float32]],
+        moments: Mapping[nn.Parameter, tuple[float, float]],
+    ) -> None:
+        recording = self._recording
+        assert recording is not None
+        entry = recording.entry()
+        odd: list[str] = []
+
+        def put(layer: str, samples: slice, output: Tensor) -> None:
+            # A sum is not finite if any value is not; whether it overflowed is looked at only then.
+            if not (bool(output.sum().isfinite()) or bool(output.isfinite().all())) and layer not in odd:
+                odd.append(layer)
+            kept = entry[f"activations/{layer}"][samples]
+            if kept.dtype == np.uint8:
+                encode(output.float().cpu().numpy(), kept, self._binning)
+            else:
+                torch.from_numpy(kept).copy_(output)
+
+        self._layers.capture(put)
+        for name in ("loss", "accuracy"):
+            entry[f"training/{name}"][:] = metrics.get(name, np.nan)
+        for place, own in enumerate(self._layers.parameters().values()):
+            squares = np.array([moments[each] for each in own if each in moments]).reshape(-1, 2)
+            mean, std = np.sqrt(squares.sum(0)) if len(squares) else (np.nan, np.nan)
+            entry["training/grad_mean_norm"][place], entry["training/grad_std_norm"][place] = mean, std
+            norms = [torch.linalg.vector_norm(each.detach()) for each in own]
+            entry["training/weight_norm"][place] = torch.stack(norms).norm().item() if norms else np.nan
+        lost = "loss" in metrics and not np.isnan(metrics["loss"]).all() and not np.isfinite(metrics["loss"][0])
+        recording.add(number, bool(odd) or lost, self._layers.state())
+        self._warn(number, odd)
+
+    def _warn(self, number: int, odd: Sequence[str]) -> None:
+        if odd and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"run {self.run!r}: from epoch {number} on, activations of {', '.join(odd)} hold NaN or infinite "
+                "values. They are recorded, and marked in the attribute 'diverged'",
+                DivergedWarning,
+                stacklevel=4,
+            )
+        for name in self._layers.added():
+            warnings.warn(
+                f"run {self.run!r}: module {name!r} came into the model after recording began, so it is not recorded; "
+                "a run's layers stay as they are",
+                UserWarning,
+                stacklevel=4,
+            )
+
+
+def _plan(
+    model: nn.Module,
+    probe: ProbeSet,
+    layers: RecordedLayers,
+    config: Mapping[str, Any],
+    *,
+    seed: int,
+    train: ArrayLike | None,
+    level: str,
+    binning: Binning | None,
+    shard: int | None,
+) -> RunPlan:
+    if check_level(level) == "weights":
+        raise ParameterError(
+            "level 'weights' builds ipstore's own networks again, and no others: record at level 'full', 'half' or "
+            "'codes'"
+        )
+    task = probe.task
+    arrays = [
+        StaticArray("probe/x", ("sample", "feature"), task.x),
+        StaticArray("probe/y", ("sample",), task.y),
+        StaticArray("probe/p_x", ("sample",), task.p_x),
+        StaticArray("probe/p_y_given_x", ("sample", "class"), task.p_y_given_x),
+        StaticArray("probe/x_id", ("sample",), task.x_id),
+    ]
+    if train is not None:
+        mask = np.asarray(train)
+        if mask.shape != (len(probe),) or mask.dtype != np.bool_:
+            raise ParameterError(
+                f"train must say True or False of each of the {len(probe)} samples that are recorded, but is "
+                f"{mask.dtype} of shape {mask.shape}"
+            )
+        arrays.append(StaticArray("probe/train", ("seed", "sample"), mask[None]))
+    kind = type(model)
+    return RunPlan(
+        layers=layers.widths,
+        parameters={},
+        seeds=[seed],
+        probe=arrays,
+        attrs={
+            "task": task.name or "custom",
+            "task_params": dict(task.params),
+            "labels": task.labels,
+            "probe": "population" if task.population else "sample",
+            "model": {
+                "kind": "module",
+                "class": f"{kind.__module__}.{kind.__qualname__}",
+                "parameters": sum(parameter.numel() for parameter in model.parameters()),
+                "layers": layers.described,
+                "left_out": layers.left_out,
+            },
+            "config": {**config, **probe.about},
+            "versions": {
+                "ipstore": __version__,
+                "python": platform.python_version(),
+                **{package: version(package) for package in ("numpy", "torch", "zarr")},
+            },
+        },
+        level=check_level(level),
+        binning=binning,
+        shard=shard,
+        loss={"long_name": "loss"},
+    )
+
+
+def _epoch_of(state: Mapping[str, Any], run: str, exists: bool) -> int:
+    """Read the epoch of what `Recorder.state_dict` gave."""
+    if type(state.get("epoch")) is not int or state.get("run") != run:
+        raise ResumeError(
+            f"the state is not of run {run!r} but {dict(state)!r}; give what this recorder's state_dict gave"
+        )
+    if not exists:
+        raise ResumeError(f"there is no run {run!r} to go on with at epoch {state['epoch']}")
+    epoch: int = state["epoch"]
+    return epoch
+
+
+def _per_split(name: str, metric: Metric | None) -> NDArray[np.float32]:
+    """Give a metric (split); what was not given is NaN."""
+    given = metric if isinstance(metric, Mapping) else {} if metric is None else {"train": metric}
+    if unknown := given.keys() - set(SPLITS):
+        raise ParameterError(f"{name} is a number, or a mapping with {' and '.join(SPLITS)}, but got {sorted(unknown)}")
+    numbers = [given.get(split, np.nan) for split in SPLITS]
+    return np.array([each.item() if isinstance(each, Tensor) else float(each) for each in numbers], np.float32)
+
+
+def _smaller(layers: Mapping[str, int], probe: ProbeSet, epochs: int | None) -> str:
+    """Say what a recording consists of, and how it becomes smaller."""
+    widest = sorted(layers, key=lambda name: -layers[name])[:3]
+    sizes = ", ".join(f"{name} {layers[name] * len(probe) * 4 / 1e6:,.1f} MB" for name in widest)
+    assumed = f", epochs= if there will be fewer than the {_ASSUMED_EPOCHS} assumed" if epochs is None else ""
+    return (
+        f"The widest layers take, each epoch: {sizes}. Give reduce= ('mean', 'pca:64' or 'random:64'), sample=, fewer "
+        f"layers=, a larger every=, level='half' or 'codes'{assumed}"
+    )
