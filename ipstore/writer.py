@@ -272,7 +272,7 @@ class RunWriter:
         self._group.write("epoch", window.start, np.array(window.epochs, np.int64))
         for path, values in window.arrays.items():
             self._group.write(path, window.start, values)
-        for seed, epoch in window.failed.items():
+        for seed, epoch in sorted(window.failed.items()):
             self.attrs["diverged"].setdefault(str(self._seeds[seed]), epoch)
         sequence = int(self.attrs["commit"]["sequence"]) + 1
         before = self.attrs["commit"].get("state")
