@@ -16,7 +16,7 @@ from ipstore.analysis.figures.bottleneck import under
 from ipstore.analysis.figures.frame import GREY, I_TY, I_XT, INK, STEP, canvas, reference_lines, styled, typeset
 from ipstore.analysis.figures.paths import layer_names
 from ipstore.analysis.figures.planes import SATURATION, finite, limits, saturated
-from ipstore.analysis.figures.wording import count, heading, listed
+from ipstore.analysis.figures.wording import count, heading, listed, saturation_words
 from ipstore.errors import ParameterError
 
 __all__ = ["converged"]
@@ -253,7 +253,7 @@ def _saturation_note(ends: Sequence[_End], saturation: float, apart: Along) -> l
     if not words:
         return []
     return [
-        f"Saturated (diamond): mean I(X;T) within {saturation:g} bits of H(X), so that it measures the resolution and "
+        f"Saturated (diamond): {saturation_words(apart.planes[0], saturation)}, so that it measures the resolution and "
         f"not the layer: {'; '.join(words)}."
     ]
 

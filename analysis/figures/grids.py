@@ -14,7 +14,15 @@ from ipstore.analysis.figures.epochs import EpochScale, log_spaced
 from ipstore.analysis.figures.key import Entry
 from ipstore.analysis.figures.panels import arrange
 from ipstore.analysis.figures.planes import SATURATION, finite, grid_of, prepare, saturated, without_nan
-from ipstore.analysis.figures.wording import estimator, kind_words, label_words, listed, plain, source
+from ipstore.analysis.figures.wording import (
+    estimator,
+    kind_words,
+    label_words,
+    listed,
+    plain,
+    saturation_words,
+    source,
+)
 from ipstore.errors import ParameterError
 
 __all__ = ["sensitivity"]
@@ -192,8 +200,8 @@ def _saturation_note(plane: xr.Dataset, parameter: str, values: Sequence[str], t
     if not words:
         return []
     return [
-        f"Saturated, mean I(X;T) within {tolerance:g} bits of H(X), so that it measures the resolution and not the "
-        f"layer, at some epoch: {'; '.join(words)}."
+        f"Saturated, {saturation_words(plane, tolerance)}, so that it measures the resolution and not the layer, at "
+        f"some epoch: {'; '.join(words)}."
     ]
 
 

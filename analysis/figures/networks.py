@@ -11,7 +11,7 @@ from ipstore.analysis.figures.bottleneck import under
 from ipstore.analysis.figures.epochs import log_spaced
 from ipstore.analysis.figures.frame import I_TY, I_XT, INK, canvas, layer_colours, reference_lines, styled, typeset
 from ipstore.analysis.figures.planes import SATURATION, limits, prepare, saturated
-from ipstore.analysis.figures.wording import count, heading
+from ipstore.analysis.figures.wording import count, heading, saturation_words
 from ipstore.errors import ParameterError
 
 __all__ = ["snapshots"]
@@ -79,8 +79,8 @@ def snapshots(
     notes = ["One point per network and layer.", *words]
     if bool(full.isel(epoch=chosen).any()):
         notes.append(
-            f"Saturated: mean I(X;T) within {saturation:g} bits of H(X), nearly every input in a cell of its "
-            f"own; I(X;T) can rise no further."
+            f"Saturated: {saturation_words(plane, saturation)}, nearly every input in a cell of its own, so that "
+            "I(X;T) can tell no more."
         )
     if absent := int((~finite).sum()):
         notes.append(f"Left out: NaN, as after divergence, in {absent:,} of {finite.size:,} cells.")

@@ -64,7 +64,10 @@ def gradients(
     ----------
     Shwartz-Ziv and Tishby 2017, arXiv 1703.00810, figure 4.
     """
-    ratios, seeds, notes = without_nan(_ratios(training, layers))
+    ratios = _ratios(training, layers)
+    moving = finite(ratios).any(["epoch", "seed"]).values
+    without = [str(name) for name in ratios["layer"].values[~moving]]
+    ratios, seeds, notes = without_nan(ratios.isel(layer=moving))
     names = [str(name) for name in ratios["layer"].values]
     several = ratios.sizes["seed"] > 1
     few = ratios.isel(epoch=log_spaced(ratios["epoch"].values, _EPOCHS))
@@ -99,6 +102,7 @@ def gradients(
             "has no gradients. The axis of the epochs is log(1 + epoch).",
             *_crossing_note(marks),
             *_zero_note(ratios, lines),
+            *([f"Without gradients of their own: {listed(without)}."] if without else []),
             *notes,
         ],
         key=("", _key(lines, marks)),

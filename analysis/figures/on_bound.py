@@ -17,7 +17,7 @@ from ipstore.analysis.figures.panels import Panel, Sheet, arrange
 from ipstore.analysis.figures.placing import merge, place
 from ipstore.analysis.figures.planes import SATURATION, saturated
 from ipstore.analysis.figures.standing import Standing, beta_words, cap_words, prepare_bound
-from ipstore.analysis.figures.wording import estimator, label_words, listed
+from ipstore.analysis.figures.wording import estimator, label_words, listed, saturation_words
 from ipstore.analysis.ib.curves import bounds
 from ipstore.errors import ParameterError
 
@@ -367,7 +367,7 @@ def _saturation_note(now: xr.Dataset) -> list[str]:
     if not names:
         return []
     return [
-        f"Saturated: mean I(X;T) within {SATURATION:g} bits of H(X), nearly every input in a cell of its own, so that "
+        f"Saturated: {saturation_words(now, SATURATION)}, nearly every input in a cell of its own, so that "
         f"distance and β* tell of the resolution and not of the layer: {listed(names)}."
     ]
 

@@ -11,7 +11,7 @@ from ipstore.analysis.figures.epochs import EpochScale
 from ipstore.analysis.figures.panels import Panel, Sheet, arrange
 from ipstore.analysis.figures.paths import draw_paths
 from ipstore.analysis.figures.planes import limits, saturated
-from ipstore.analysis.figures.wording import kind, wrap
+from ipstore.analysis.figures.wording import kind, saturation_words, wrap
 
 __all__ = ["Side", "side_by_side"]
 
@@ -121,8 +121,8 @@ def _saturation_note(planes: Sequence[xr.Dataset], saturation: float) -> list[st
     if not any(saturated(plane, saturation).any() for plane in planes):
         return []
     return [
-        f"Saturated (diamond): mean I(X;T) within {saturation:g} bits of H(X), so that it measures the resolution and "
-        "not the layer."
+        f"Saturated (diamond): {saturation_words(planes[0], saturation)}, so that it measures the resolution and not "
+        "the layer."
     ]
 
 

@@ -10,7 +10,7 @@ from ipstore.analysis.figures.epochs import EpochScale
 from ipstore.analysis.figures.frame import canvas, styled, typeset
 from ipstore.analysis.figures.paths import draw_paths, thinned
 from ipstore.analysis.figures.planes import SATURATION, limits, prepare, saturated, without_nan
-from ipstore.analysis.figures.wording import count, heading
+from ipstore.analysis.figures.wording import count, heading, saturation_words
 
 __all__ = ["information_plane"]
 
@@ -95,6 +95,6 @@ def _saturation_note(plane: xr.Dataset, saturation: float) -> list[str]:
     if not words:
         return []
     return [
-        f"Saturated (diamond): mean I(X;T) within {saturation:g} bits of H(X), nearly every input in a cell "
-        f"of its own; I(X;T) can rise no further. Here: {', '.join(words)}."
+        f"Saturated (diamond): {saturation_words(plane, saturation)}, nearly every input in a cell of its own, so that "
+        f"I(X;T) can tell no more. Here: {', '.join(words)}."
     ]

@@ -15,9 +15,11 @@ __all__ = [
     "kind_words",
     "label_words",
     "listed",
+    "of_sample",
     "parameters",
     "places_of",
     "plain",
+    "saturation_words",
     "source",
     "wrap",
 ]
@@ -99,6 +101,17 @@ def label_words(plane: xr.Dataset) -> str:
     if attrs.get("split", "all") != "all":
         words.append(f"{attrs['split']} samples only")
     return " · ".join(words)
+
+
+def of_sample(plane: xr.Dataset) -> str:
+    """Say that an entropy is only that of the samples there are, where there are more inputs than these."""
+    return " of the sample" if plane.attrs.get("probe") == "sample" else ""
+
+
+def saturation_words(plane: xr.Dataset, tolerance: float) -> str:
+    """Write when a layer counts as saturated; estimates that are corrected for sampling can lie beyond H(X)."""
+    beyond = " or beyond" if of_sample(plane) else ""
+    return f"mean I(X;T) within {tolerance:g} bits of H(X){of_sample(plane)}{beyond}"
 
 
 def source(plane: xr.Dataset) -> str:

@@ -289,6 +289,15 @@ def test_saturated_layers_are_marked_and_explained() -> None:
     assert "layer1 throughout, layer2 at 1 of 40 epochs." in note
 
 
+def test_a_sample_has_an_entropy_of_its_own_beyond_which_corrected_estimates_lie() -> None:
+    plane = plane_of().assign_attrs(probe="sample")
+    plane["I_XT"][:, :, 1] = H_X + 1.5
+    figure = figures.information_plane(plane, saturation=0.05)
+    text = " ".join(words(figure).split())
+    assert "within 0.05 bits of H(X) of the sample or beyond" in text
+    assert any(f"H(X) of the sample = {H_X:.4g} bits" in e["text"] for e in elements(figure, hv.Labels, "Reference"))
+
+
 def test_nothing_is_said_of_saturation_where_there_is_none() -> None:
     figure = figures.information_plane(plane_of(), ["layer3", "output"])
     assert "aturated" not in words(figure)

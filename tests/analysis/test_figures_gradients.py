@@ -104,6 +104,16 @@ def test_the_crossing_is_marked_by_its_median_and_the_middle_of_the_seeds() -> N
         assert "crossing: median" in text
 
 
+def test_layers_without_gradients_are_named_and_not_drawn() -> None:
+    training = training_of()
+    training["grad_mean_norm"].loc[{"layer": "layer2"}] = np.nan
+    training["grad_std_norm"].loc[{"layer": "layer2"}] = np.nan
+    figure = figures.gradients(training, crossing=crossing_of(training))
+    assert len(list(figure)) == len(LAYERS) - 1
+    assert "Without gradients of their own: layer2." in paper(figure)
+    assert "6 seeds" in paper(figure)
+
+
 def test_a_layer_that_no_seed_crosses_has_no_mark() -> None:
     training = training_of()
     crossing = crossing_of(training)
