@@ -33,15 +33,15 @@ OPTIONS: dict[str, Any] = {"seeds": (3, 0), "level": "codes", "every": 2, "shard
 RUNS = [f"s-hidden={hidden}-train_fraction={fraction}" for hidden in ("4-3", "none") for fraction in ("0.1", "0.8")]
 
 
-def sweep(store: Path, axes: Any = AXES, config: TrainConfig = CONFIG, **options: Any) -> list[str]:
+def sweep(store: Path | str, axes: Any = AXES, config: TrainConfig = CONFIG, **options: Any) -> list[str]:
     return capture_sweep(TASK, store, "s", axes, config, **{**OPTIONS, **options})
 
 
-def tree(store: Path, run: str) -> xr.DataTree:
+def tree(store: Path | str, run: str) -> xr.DataTree:
     return ipstore.open(store, run=run)
 
 
-def assert_stores_same(store: Path, other: Path) -> None:
+def assert_stores_same(store: Path, other: Path | str) -> None:
     """Both hold the same runs: every stored value, and every attribute that does not tell of times and commits."""
     assert [info.name for info in ipstore.runs(store)] == [info.name for info in ipstore.runs(other)]
     for info, twin in zip(ipstore.runs(store), ipstore.runs(other), strict=True):
@@ -160,6 +160,17 @@ def test_a_sweep_of_which_one_run_is_left_is_made_whole(whole: Path, tmp_path: P
 
 
 @pytest.mark.long
+@pytest.mark.long
+def test_a_sweep_in_an_object_store_is_that_of_a_folder(whole: Path, s3: str) -> None:
+    assert sweep(s3) == RUNS
+    assert_stores_same(whole, s3)
+    (locate(s3) / RUNS[2]).remove()
+    resume_sweep(s3, "s", processes=0)
+    assert_stores_same(whole, s3)
+    along = ipstore.open(s3).ip.sweep("train_fraction", hidden=(4, 3))
+    assert along["training/loss"].sizes["train_fraction"] == 2
+
+
 def test_what_was_asked_of_all_runs_holds_for_those_not_begun(tmp_path: Path) -> None:
     axes = {"activation": ["tanh", "relu", "sigmoid"]}
     sweep(tmp_path / "asked", axes, binning=Binning(9, (-1.0, 2.0)))
