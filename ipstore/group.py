@@ -329,7 +329,7 @@ class GrowingGroup:
         self.sweep()
         own = {key: size for key, size in self.place.sizes().items() if not key.startswith(("results/", "state/"))}
         sizes = [size for key, size in own.items() if key not in (DOCUMENT, LEASE)]
-        self.attrs["commit"] |= {"files": len(sizes), "bytes": sum(sizes)}  # published with the next commit
+        self.publish(epochs, {**commit, "files": len(sizes), "bytes": sum(sizes)})
 
     def shard_epochs(self, path: str) -> int:
         """Epochs per shard of an array, or per chunk where it is not sharded."""

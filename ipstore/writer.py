@@ -15,6 +15,7 @@ from ipstore.format import FORMAT, FORMAT_VERSION, check_store, make_store
 from ipstore.group import GrowingGroup, read_document, remove_group, utc_now
 from ipstore.places import DOCUMENT, Location, Place, locate
 from ipstore.plan import RunPlan, require_space
+from ipstore.results import open_result
 from ipstore.schema import check_name
 from ipstore.state import read_state, write_state
 
@@ -67,9 +68,14 @@ class RunWriter:
             make_store(place.parent)
             exists = place.exists(DOCUMENT)
             if exists and not overwrite:
+                if place.is_leased():
+                    raise RunLockedError(
+                        f"run {run!r} in {str(store)!r} is being written, by another process or one that is still open "
+                        "in this: wait until it ends, close it, or choose another name"
+                    )
                 raise RunExistsError(
-                    f"run {run!r} exists already in {str(store)!r}: continue it with --resume, replace it with "
-                    "--overwrite, or choose another name"
+                    f"run {run!r} exists already in {str(store)!r}: continue it (--resume, in Python resume=True), "
+                    "replace it (--overwrite, overwrite=True), or choose another name"
                 )
             free = place.parent.free_bytes()
             if free is not None:
@@ -103,34 +109,23 @@ class RunWriter:
         return cls(group)
 
     @classmethod
-    def resume(cls, store: Location, run: str, last_epoch: int | None = None) -> "RunWriter":
-        """Open a run to continue it from its last commit, or from an earlier epoch.
+    def resume(cls, store: Location, run: str) -> "RunWriter":
+        """Open a run to continue it from its last commit.
 
         Parameters
         ----------
         store : path or URL
         run : str
-        last_epoch : int, optional
-            Take back what was captured after so many completed epochs, and the results that know of it.
 
         Raises
         ------
         StoreNotFoundError, RunLockedError, FormatVersionError, NotAStoreError, StoreWriteError
-        ResumeError
-            If nothing was captured until then.
         """
         check_store(locate(store))
         place = locate(store) / check_name("run", run)
         try:
             read_document(place, "run")
-            writer = cls(GrowingGroup.resume(place))
-            try:
-                if last_epoch is not None and (writer.last_epoch or 0) > last_epoch:
-                    writer._take_back(last_epoch)
-            except BaseException:
-                writer.close()
-                raise
-            return writer
+            return cls(GrowingGroup.resume(place))
         except OSError as error:
             if isinstance(error, IpstoreError):
                 raise
@@ -201,6 +196,44 @@ class RunWriter:
             raise self._failure(error) from error
         return True
 
+    def take_back(self, last_epoch: int) -> None:
+        """Withdraw what was captured after an epoch, and the results that know of it.
+
+        Parameters
+        ----------
+        last_epoch : int
+            Completed epochs of the last entry that may remain.
+
+        Raises
+        ------
+        ResumeError
+            If none would.
+        RunLockedError
+            If such a result is being written, or the lease was lost.
+        StoreWriteError
+        """
+        captured = self._group.read("epoch")
+        kept = int(np.searchsorted(captured, last_epoch, side="right"))
+        if kept == len(captured):
+            return
+        if not kept:
+            raise ResumeError(
+                f"run {self.place.name!r} was captured from epoch {captured[0]} on, so it cannot go on from epoch "
+                f"{last_epoch}: replace it"
+            )
+        try:
+            for name in (self.place / "results").groups():
+                if (open_result(self.place, name)["epoch"] > last_epoch).any():
+                    remove_group(self.place / "results" / name)
+            lost = self.attrs["diverged"]
+            self.attrs["diverged"] = {seed: epoch for seed, epoch in lost.items() if epoch <= last_epoch}
+            self._group.take_back(kept, {**self._standing_record(), "last_epoch": int(captured[kept - 1])})
+        except RunLockedError:
+            raise
+        except OSError as error:
+            raise self._failure(error) from error
+        self._progress[:] = kept
+
     def finish(self, status: Status) -> None:
         """Commit what all seeds have reached, and say how the run ended.
 
@@ -228,23 +261,6 @@ class RunWriter:
     def close(self) -> None:
         """Give the lease back."""
         self._group.close()
-
-    def _take_back(self, last_epoch: int) -> None:
-        captured = self._group.read("epoch")
-        kept = int(np.searchsorted(captured, last_epoch, side="right"))
-        if not kept:
-            raise ResumeError(
-                f"run {self.place.name!r} was captured from epoch {captured[0]} on, so it cannot go on from epoch "
-                f"{last_epoch}: replace it"
-            )
-        for name in (self.place / "results").groups():
-            result = self.place / "results" / name
-            if read_document(result, "result")["attributes"]["commit"]["epochs"] > kept:
-                remove_group(result)
-        lost = self.attrs["diverged"]
-        self.attrs["diverged"] = {seed: epoch for seed, epoch in lost.items() if epoch <= last_epoch}
-        self._group.take_back(kept, {**self._standing_record(), "last_epoch": int(captured[kept - 1])})
-        self._progress[:] = kept
 
     def _take(self, block: Block, window: "_Window") -> None:
         count = len(block.epochs)
@@ -292,7 +308,8 @@ class RunWriter:
     def _failure(self, error: Exception) -> StoreWriteError:
         stands = f"it stands as committed, to epoch {self.last_epoch}" if self.epochs else "nothing was committed yet"
         return StoreWriteError(
-            f"writing run {self.place.name!r} failed: {error}; {stands}. Mend the cause, then continue it with --resume"
+            f"writing run {self.place.name!r} failed: {error}; {stands}. Mend the cause, then continue it "
+            "(--resume, in Python resume=True)"
         )
 
 
@@ -329,6 +346,7 @@ class BackgroundWriter:
         self._on_commit = on_commit
         self._blocks: queue.SimpleQueue[Block | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
+        self._told = False
         self._thread = threading.Thread(target=self._work, name="ipstore-writer", daemon=True)
         self._thread.start()
 
@@ -346,10 +364,10 @@ class BackgroundWriter:
         self._blocks.put(block)
 
     def check(self) -> None:
-        """Raise what the thread met, if anything."""
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+        """Raise what the thread met, if anything, once; it writes no more."""
+        if self._error is not None and not self._told:
+            self._told = True
+            raise self._error
 
     def close(self) -> None:
         """Wait until everything handed over is written; raise what the thread met."""

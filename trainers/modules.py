@@ -17,6 +17,9 @@ _ACTIVATIONS = ("torch.nn.modules.activation", "transformers.activations")
 """Where activation functions that are modules are defined."""
 
 
+_SPREAD = {"FullyShardedDataParallel", "FSDPModule"}
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """Take off what ``torch.compile`` and data-parallel training put around a model.
 
@@ -25,13 +28,15 @@ def unwrap(model: nn.Module) -> nn.Module:
     ParameterError
         If each process holds a part of the parameters only, as under FSDP.
     """
+    spread = [name or type(model).__name__ for name, module in model.named_modules() if _kinds(module) & _SPREAD]
+    spread += [name for name, parameter in model.named_parameters() if "DTensor" in _kinds(parameter)]
+    if spread:
+        raise ParameterError(
+            f"{spread[0]} of the model has its parameters spread over processes, so no process can run it by itself on "
+            "the probe: record under DDP, or on one device"
+        )
     while True:
-        kinds = {kind.__name__ for kind in type(model).__mro__}
-        if kinds & {"FullyShardedDataParallel", "FSDPModule"}:
-            raise ParameterError(
-                f"{type(model).__name__} spreads its parameters over processes, so no process can run it by itself on "
-                "the probe: record under DDP, or on one device"
-            )
+        kinds = _kinds(model)
         if "OptimizedModule" in kinds:
             model = model._orig_mod  # type: ignore[assignment]
         elif kinds & {"DistributedDataParallel", "DataParallel"}:
@@ -40,16 +45,20 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
+def _kinds(thing: object) -> set[str]:
+    return {kind.__name__ for kind in type(thing).__mro__}
+
+
 def named(model: nn.Module) -> dict[str, nn.Module]:
     """Give all modules of an unwrapped model by name: `MODEL` for itself, dotted paths for those in it.
 
     A module that is in several places is there once, under its first name. What ``torch.compile`` has put around a
-    module is not seen.
+    module is not seen. A model whose own attribute is called `MODEL` leaves the name to that.
     """
     found: dict[str, nn.Module] = {}
     for path, module in model.named_modules():
         name = ".".join(part for part in path.split(".") if part != "_orig_mod") or MODEL
-        if type(module).__name__ != "OptimizedModule":
+        if type(module).__name__ != "OptimizedModule" and (module is not model or MODEL not in model._modules):
             found.setdefault(name, module)
     return found
 
@@ -78,7 +87,7 @@ def choose(modules: Mapping[str, nn.Module], patterns: Sequence[str] | None) -> 
         If there is none, or a name cannot be stored.
     """
     if patterns is None:
-        chosen = {name: False for name, module in modules.items() if _counts(module)}
+        chosen = {name: False for name, module in modules.items() if _counts(name, module)}
         if not chosen:
             raise ParameterError(
                 f"none of the model's modules ({', '.join(modules)}) has parameters of its own or is an activation "
@@ -101,10 +110,10 @@ def choose(modules: Mapping[str, nn.Module], patterns: Sequence[str] | None) -> 
     return chosen
 
 
-def _counts(module: nn.Module) -> bool:
-    if next(module.children(), None) is not None:
-        return False
-    return next(module.parameters(recurse=False), None) is not None or type(module).__module__ in _ACTIVATIONS
+def _counts(name: str, module: nn.Module) -> bool:
+    if "parametrizations" in name.split(".") or any(name != "parametrizations" for name, _ in module.named_children()):
+        return False  # what a weight norm puts into a layer is no layer, and the layer remains one
+    return next(module.parameters(), None) is not None or type(module).__module__ in _ACTIVATIONS
 
 
 def matches(pattern: str, name: str) -> bool:

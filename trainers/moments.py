@@ -22,22 +22,33 @@ class RunningMoments:
     Parameters
     ----------
     parameters : iterable of Parameter
-        Those without a gradient at a step count as if it were zero.
+        Which of them are trained is seen at an epoch's first step. Those without a gradient at a step count as if it
+        were zero.
+    optimizer : Optimizer, optional
+        Whose parameters alone count.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], optimizer: Optimizer | None = None) -> None:
         self._parameters = list(dict.fromkeys(parameters))
+        self._optimizer = optimizer
         self._pieces: list[_Piece] = []
         self.steps = 0
 
     def step(self) -> None:
         """Take in the gradients as they are now."""
-        if not self.steps:  # now, since the model may have been moved to another device
-            self._pieces = [_Piece(group) for group in _grouped(self._parameters)]
+        if not self.steps:  # now, since the model may have been moved to another device, or layers unfrozen
+            self._pieces = [_Piece(group) for group in _grouped(self._trained())]
         self.steps += 1
         with torch.no_grad():
             for piece in self._pieces:
                 piece.add(self.steps)
+
+    def _trained(self) -> list[nn.Parameter]:
+        trained = [parameter for parameter in self._parameters if parameter.requires_grad]
+        if self._optimizer is None:
+            return trained
+        own = {id(parameter) for group in self._optimizer.param_groups for parameter in group["params"]}
+        return [parameter for parameter in trained if id(parameter) in own]
 
     def take(self) -> dict[nn.Parameter, tuple[float, float]]:
         """Give of each parameter the squared norm of the mean gradient and the summed variance, and begin anew.

@@ -90,8 +90,8 @@ def probe_set(probe: object, *, sample: int | None = None, label_bins: int = 10)
     about: dict[str, Any] = {}
     chosen = np.arange(count)
     if sample is not None:
-        if not 1 < sample <= count:
-            raise ParameterError(f"sample must be 2 to {count}, the number of samples of the probe, but got {sample}")
+        if type(sample) is not int or not 1 < sample <= count:
+            raise ParameterError(f"sample must be 2 to {count}, the number of samples of the probe, but got {sample!r}")
         chosen = np.sort(np.random.Generator(np.random.Philox(key=0)).choice(count, sample, replace=False))
         about["sample"] = {"drawn": sample, "of": count}
     inputs = tuple(tensor[chosen].detach().cpu() for tensor in inputs)

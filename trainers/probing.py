@@ -4,6 +4,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from ipstore.errors import ParameterError
-from ipstore.trainers.modules import MODEL
 
 __all__ = ["Outputs", "device_of", "first_tensor", "outputs", "undisturbed"]
 
@@ -20,13 +20,26 @@ Outputs = dict[str, list[Any]]
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model takes its inputs: the device of its first parameter or buffer."""
-    for tensors in (model.parameters(), model.buffers()):
-        for tensor in tensors:
-            if tensor.is_meta:
-                raise ParameterError("the model's parameters are on the device 'meta', without values: nothing can run")
-            return tensor.device
-    return torch.device("cpu")
+    """Where a model takes its inputs: the device of its first parameter or buffer.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter or buffer has no values yet.
+    """
+    found = [*model.named_parameters(), *model.named_buffers()]
+    for name, tensor in found:
+        if tensor.is_meta:
+            raise ParameterError(
+                f"{name!r} of the model is on the device 'meta', without values, so the model cannot run on the probe: "
+                "move it with model.to_empty(device=...) and initialise it, then record it"
+            )
+        if nn.parameter.is_lazy(tensor):
+            raise ParameterError(
+                f"{name!r} of the model gets its shape from the first batch: run the model on a batch once, then "
+                "record it"
+            )
+    return found[0][1].device if found else torch.device("cpu")
 
 
 @contextmanager
@@ -34,14 +47,20 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     """Evaluate a model in the midst of its training, and leave no trace.
 
     Within, it is in eval mode, without gradients, autocast, compiled code and fused layers that pass modules by. After,
-    each module's own mode, all buffers and the states of the random number generators are what they were.
+    each module's own mode, all buffers and the states of the random number generators, those that modules hold among
+    them, are what they were.
     """
     modes = [(module, module.training) for module in model.modules()]
-    buffers = [
-        (module, name, buffer, buffer._version, buffer.detach().clone())
+    # Accelerate puts autocast around a model's forward, and leaves the model's own beside it.
+    wrappers = [
+        (module, vars(module)["forward"])
         for module, _ in modes
-        for name, buffer in module.named_buffers(recurse=False)
+        if {"forward", "_original_forward"} <= vars(module).keys()
     ]
+    held = [(module, dict(module._buffers)) for module, _ in modes]
+    buffers = {id(buffer): buffer for _, own in held for buffer in own.values() if buffer is not None}
+    copies = [(buffer, buffer.detach().clone()) for buffer in buffers.values()]
+    rewind = [_rewinder(value) for module, _ in modes for value in vars(module).values()]
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.device.type != "cpu"}
     kinds = {device.type for device in devices} or {"cpu"}
     states = random.getstate(), np.random.get_state()  # noqa: NPY002  (it is the training's, not ours)
@@ -59,6 +78,8 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         try:
             torch.backends.mha.set_fastpath_enabled(False)
+            for module, _ in wrappers:
+                module.__dict__["forward"] = module.__dict__["_original_forward"]
             for module, _ in modes:
                 module.training = False
             yield
@@ -66,12 +87,36 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             torch.backends.mha.set_fastpath_enabled(fastpath)
             for module, mode in modes:
                 module.training = mode
-            for module, name, buffer, version, before in buffers:
-                module._buffers[name] = buffer
-                if buffer._version != version:
-                    buffer.copy_(before)
+            for module, wrapped in wrappers:
+                module.__dict__["forward"] = wrapped
+            for module, stood in held:
+                module._buffers.clear()
+                module._buffers.update(stood)
+            for buffer, before in copies:
+                if not _same_bits(buffer, before):
+                    buffer.data.copy_(before)
+            for back in filter(None, rewind):
+                back()
             random.setstate(states[0])
             np.random.set_state(states[1])  # noqa: NPY002
+
+
+def _rewinder(value: Any) -> Callable[[], Any] | None:
+    """Give what sets a random number generator back to where it is now; None for anything else."""
+    if isinstance(value, torch.Generator):
+        return partial(value.set_state, value.get_state())
+    if isinstance(value, np.random.Generator):
+        return partial(setattr, value.bit_generator, "state", value.bit_generator.state)
+    if isinstance(value, random.Random):
+        return partial(value.setstate, value.getstate())
+    return None
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    if one.layout != torch.strided:
+        return False
+    first, second = (tensor.detach().contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other))
+    return torch.equal(first, second)
 
 
 def outputs(
@@ -105,7 +150,7 @@ def outputs(
 
         return hook
 
-    handles = [module.register_forward_hook(keep(name)) for name, module in modules.items() if name != MODEL]
+    handles = [module.register_forward_hook(keep(name)) for name, module in modules.items() if module is not model]
     try:
         whole = model(*arguments[0], **arguments[1])
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -117,9 +162,7 @@ def outputs(
     finally:
         for handle in handles:
             handle.remove()
-    if MODEL in modules:
-        found[MODEL] = [take(whole)]
-    return found
+    return found | {name: [take(whole)] for name, module in modules.items() if module is model}
 
 
 def _words(tensor: Tensor) -> str:

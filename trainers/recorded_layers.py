@@ -157,8 +157,9 @@ class RecordedLayers:
     def _run(self, see: Callable[[str, slice, Tensor], None], names: Sequence[str] | Mapping[str, Any]) -> None:
         modules = self._modules()
         wanted = {self._layers[name].module: modules[self._layers[name].module] for name in names}
+        device = device_of(self._model)
         with undisturbed(self._model):
-            for place, args, kwargs in self._probe.batches(self.batch_size, device_of(self._model)):
+            for place, args, kwargs in self._probe.batches(self.batch_size, device):
                 found = outputs(self._model, wanted, (args, kwargs), first_tensor)
                 for name in names:
                     layer = self._layers[name]
@@ -189,10 +190,11 @@ def _shapes(
 ) -> tuple[dict[str, list[tuple[int, ...]]], dict[str, str]]:
     """Find out what modules give for one sample, at each call; and why others give nothing that can be recorded."""
     tried = []
+    device = device_of(model)
     sizes = (2, 3) if len(probe) > 2 else (2,)  # a first dimension that is the sample's follows the number of these
     for size in sizes:
         with undisturbed(model):
-            _, args, kwargs = next(probe.batches(size, device_of(model)))
+            _, args, kwargs = next(probe.batches(size, device))
             tried.append(outputs(model, modules, (args, kwargs), _described))
     shapes: dict[str, list[tuple[int, ...]]] = {}
     left_out: dict[str, str] = {}

@@ -1,5 +1,7 @@
 """Record any network in any training loop: the activations of its layers on a probe, epoch by epoch, into a store."""
 
+import json
+import operator
 import platform
 import warnings
 from collections.abc import Mapping, Sequence
@@ -10,7 +12,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -164,22 +166,29 @@ class Recorder:
         self.last_epoch = 0
         self._every = every
         self._warned = False
+        self._recorded = 0
         self._recording: Recording | None = None
+        self._moments: dict[Optimizer | None, RunningMoments] = {}
         self._watched: list[Any] = []
         if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank():
             return
         for what, value in (("batch_size", batch_size), ("every", every), ("epochs", epochs)):
             if value is not None and (type(value) is not int or value < 1):
                 raise ParameterError(f"{what} must be an integer of at least 1 but got {value!r}")
+        if not isinstance(model, nn.Module):
+            raise ParameterError(f"model must be a torch.nn.Module but got {type(model).__name__}")
+        if seed is not None and (type(seed) is not int or seed < 0):
+            raise ParameterError(f"seed must be an integer of at least 0, its place along seed, but got {seed!r}")
+        optimizers = _optimizers(optimizer)
         self._binning = binning
         bare = unwrap(model)
         found = probe_set(probe, sample=sample, label_bins=label_bins)
         patterns = [layers] if isinstance(layers, str) else None if layers is None else list(layers)
         self._layers = RecordedLayers(bare, found, patterns, reduce, batch_size)
         self.layers, self.left_out = self._layers.widths, self._layers.left_out
-        self._moments = RunningMoments(
-            parameter for own in self._layers.parameters().values() for parameter in own if parameter.requires_grad
-        )
+        parameters = [parameter for own in self._layers.parameters().values() for parameter in own]
+        self._moments = {each: RunningMoments(parameters, each) for each in optimizers or (None,)}
+        self._parameters = parameters
         plan = _plan(
             bare,
             found,
@@ -204,7 +213,7 @@ class Recorder:
         try:
             plan = replace(plan, shard=shard_of(plan))
             writer = (
-                RunWriter.resume(store, self.run, self.last_epoch if isinstance(resume, Mapping) else None)
+                RunWriter.resume(store, self.run)
                 if again
                 else RunWriter.create(store, self.run, plan, epochs or _ASSUMED_EPOCHS, overwrite=overwrite)
             )
@@ -214,7 +223,7 @@ class Recorder:
             if again:
                 self._go_on(writer, plan, resume)
             self._recording = Recording(writer, plan)
-            if not again:
+            if not writer.epochs:  # a run that was killed before its first commit begins anew
                 self._capture(0, {}, {})
         except BaseException:
             if self._recording is None:
@@ -224,45 +233,55 @@ class Recorder:
             if not again:
                 remove_group(writer.place)
             raise
-        optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or ())
-        self._watched = [watch(each, self.step) for each in optimizers]
+        self._watched = [watch(each, self._moments[each].step) for each in optimizers]
 
     def _go_on(self, writer: RunWriter, plan: RunPlan, resume: bool | Mapping[str, Any]) -> None:
         """Hold a stored run against what would be recorded, and go on after it."""
         stored = writer.attrs
+        binning = plan.binning.to_attrs() if plan.binning and plan.level == "codes" else None
+        wanted = {**plan.attrs, "level": plan.level, "seeds": list(plan.seeds), "binning": binning}
         for what in ("model", "config", "level", "binning", "seeds", "part_of"):
-            given = plan.binning and plan.binning.to_attrs() if what == "binning" and plan.level == "codes" else None
-            wanted = plan.attrs.get(what) or {"level": plan.level, "seeds": list(plan.seeds), "binning": given}.get(
-                what
-            )
-            if stored.get(what) != wanted:
+            if differing := _differing(what, stored.get(what), json.loads(json.dumps(wanted.get(what)))):
                 raise ResumeError(
-                    f"run {self.run!r} cannot be gone on with: its {what} is {stored.get(what)!r}, and now it is "
-                    f"{wanted!r}. Record it as another run, or with overwrite=True"
+                    f"run {self.run!r} cannot be gone on with: {differing}. Give what it was begun with, or record "
+                    "under another name, or with overwrite=True"
                 )
         probe = open_published(writer.place)["probe"]
-        for array in plan.probe:
-            name = array.path.removeprefix("probe/")
-            if name not in probe or not np.array_equal(probe[name], array.values):
+        given = {array.path.removeprefix("probe/"): array.values for array in plan.probe}
+        for name in sorted({*given, *map(str, probe.data_vars)}):
+            if name not in given or name not in probe or not np.array_equal(probe[name], given[name]):
                 raise ResumeError(
-                    f"run {self.run!r} cannot be gone on with: its {array.path} is not that of this probe"
+                    f"run {self.run!r} cannot be gone on with: its probe/{name} is not that of this probe. Give the "
+                    "samples with which it was begun, in their order, or record under another name"
                 )
         reached = writer.last_epoch or 0
         if isinstance(resume, Mapping):
-            if reached < self.last_epoch // self._every * self._every:
+            if reached < resume["recorded"] or (self.last_epoch and not writer.epochs):
                 raise ResumeError(
-                    f"run {self.run!r} is stored to epoch {reached}, and cannot be gone on with at epoch "
-                    f"{self.last_epoch}"
+                    f"run {self.run!r} is stored to epoch {reached}, and the state is of epoch {self.last_epoch}: the "
+                    "run has lost what came between. Go on from an earlier state, or record anew with overwrite=True"
                 )
+            writer.take_back(self.last_epoch)
         else:
             self.last_epoch = reached
+        self._recorded = writer.last_epoch or 0
         self._layers.load_state(writer.state())
         stored["status"] = "running"
 
-    def step(self) -> None:
-        """Take in the gradients of a step; an `optimizer` that was given does so by itself."""
-        if self._recording is not None:
-            self._moments.step()
+    def step(self, optimizer: Optimizer | None = None) -> None:
+        """Take in the gradients of a step; an `optimizer` that was given to the recorder does so by itself.
+
+        Parameters
+        ----------
+        optimizer : torch.optim.Optimizer, optional
+            Whose step it is, where there are several that step in turn: its parameters alone count.
+        """
+        if self._recording is None:
+            return
+        if optimizer is not None and optimizer not in self._moments:
+            self._moments[optimizer] = RunningMoments(self._parameters, optimizer)
+        for moments in self._moments.values() if optimizer is None else [self._moments[optimizer]]:
+            moments.step()
 
     def epoch(self, number: int | None = None, *, loss: Metric | None = None, accuracy: Metric | None = None) -> None:
         """Record the network as it is now.
@@ -277,18 +296,27 @@ class Recorder:
         Raises
         ------
         ParameterError
-            If `number` is not beyond the last; or the model has changed so that the recorded layers are not there.
+            If `number` is not an integer beyond the last, or a metric no number; or if the model has changed so that
+            the recorded layers are not there.
         StoreWriteError
             What the writing met since the last call. The run stands at its last commit.
         """
-        number = self.last_epoch + 1 if number is None else number
+        try:
+            number = self.last_epoch + 1 if number is None else operator.index(number)
+        except TypeError as error:
+            raise ParameterError(
+                f"number counts completed epochs, so it must be an integer but got {number!r}"
+            ) from error
         if number <= self.last_epoch:
-            raise ParameterError(f"epoch {self.last_epoch} is recorded already, so the next cannot be {number}")
+            raise ParameterError(
+                f"epoch {self.last_epoch} has been told already, so the next must be {self.last_epoch + 1} or later "
+                f"but got {number}. Numbers count completed epochs: the first call is epoch 1"
+            )
+        metrics = {"loss": _by_split("loss", loss), "accuracy": _by_split("accuracy", accuracy)}
         self.last_epoch = number
         if self._recording is None:
             return
-        metrics = {"loss": _per_split("loss", loss), "accuracy": _per_split("accuracy", accuracy)}
-        moments = self._moments.take()
+        moments = {parameter: pair for each in self._moments.values() for parameter, pair in each.take().items()}
         if number % self._every == 0:
             self._capture(number, metrics, moments)
 
@@ -298,11 +326,11 @@ class Recorder:
         Returns
         -------
         dict
-            ``run`` and ``epoch``.
+            ``run``; ``epoch``, completed ones; ``recorded``, the last of them that was recorded.
         """
         if self._recording is not None:
             self._recording.commit()
-        return {"run": self.run, "epoch": self.last_epoch}
+        return {"run": self.run, "epoch": self.last_epoch, "recorded": self._recorded}
 
     def close(self, status: Literal["finished", "interrupted"] = "finished") -> None:
         """Commit what is recorded, and detach; what is called after it records nothing.
@@ -338,7 +366,7 @@ class Recorder:
     def _capture(
         self,
         number: int,
-        metrics: Mapping[str, NDArray[np.float32]],
+        metrics: Mapping[str, Mapping[str, float]],
         moments: Mapping[nn.Parameter, tuple[float, float]],
     ) -> None:
         recording = self._recording
@@ -347,26 +375,27 @@ class Recorder:
         odd: list[str] = []
 
         def put(layer: str, samples: slice, output: Tensor) -> None:
-            # A sum is not finite if any value is not; whether it overflowed is looked at only then.
-            if not (bool(output.sum().isfinite()) or bool(output.isfinite().all())) and layer not in odd:
-                odd.append(layer)
             kept = entry[f"activations/{layer}"][samples]
             if kept.dtype == np.uint8:
                 encode(output.float().cpu().numpy(), kept, self._binning)
             else:
-                torch.from_numpy(kept).copy_(output)
+                output = torch.from_numpy(kept).copy_(output)  # what is too large for float16 is infinite there
+            # A sum is not finite if any value is not; whether it overflowed is looked at only then.
+            if not (bool(output.sum().isfinite()) or bool(output.isfinite().all())) and layer not in odd:
+                odd.append(layer)
 
         self._layers.capture(put)
         for name in ("loss", "accuracy"):
-            entry[f"training/{name}"][:] = metrics.get(name, np.nan)
+            entry[f"training/{name}"][:] = [metrics.get(name, {}).get(split, np.nan) for split in SPLITS]
         for place, own in enumerate(self._layers.parameters().values()):
             squares = np.array([moments[each] for each in own if each in moments]).reshape(-1, 2)
             mean, std = np.sqrt(squares.sum(0)) if len(squares) else (np.nan, np.nan)
             entry["training/grad_mean_norm"][place], entry["training/grad_std_norm"][place] = mean, std
-            norms = [torch.linalg.vector_norm(each.detach()) for each in own]
+            norms = [torch.linalg.vector_norm(each.detach().float()).to(own[0].device) for each in own]
             entry["training/weight_norm"][place] = torch.stack(norms).norm().item() if norms else np.nan
-        lost = "loss" in metrics and not np.isnan(metrics["loss"]).all() and not np.isfinite(metrics["loss"][0])
+        lost = not np.isfinite(metrics.get("loss", {}).get("train", 0.0))
         recording.add(number, bool(odd) or lost, self._layers.state())
+        self._recorded = number
         self._warn(number, odd)
 
     def _warn(self, number: int, odd: Sequence[str]) -> None:
@@ -452,25 +481,57 @@ def _plan(
     )
 
 
+def _optimizers(given: object) -> list[Optimizer]:
+    """Take what wrappers, such as those of accelerate, have put around optimizers off."""
+    several = list(given) if isinstance(given, Sequence) else [] if given is None else [given]
+    found = []
+    for each in several:
+        while isinstance(inner := getattr(each, "optimizer", None), Optimizer):
+            each = inner
+        if not isinstance(each, Optimizer):
+            raise ParameterError(
+                f"optimizer must be a torch.optim.Optimizer, or several, but got {type(each).__name__}; without one, "
+                "call the recorder's step() between backward and step"
+            )
+        found.append(each)
+    return found
+
+
+def _differing(name: str, stored: Any, given: Any) -> str:
+    """Say where two JSON values differ first; nothing if they do not."""
+    if isinstance(stored, dict) and isinstance(given, dict):
+        parts = (_differing(f"{name}.{key}", stored.get(key), given.get(key)) for key in {**stored, **given})
+        return next(filter(None, parts), "")
+    return "" if stored == given else f"its {name} is {stored!r}, and now it is {given!r}"
+
+
 def _epoch_of(state: Mapping[str, Any], run: str, exists: bool) -> int:
     """Read the epoch of what `Recorder.state_dict` gave."""
-    if type(state.get("epoch")) is not int or state.get("run") != run:
+    if any(type(state.get(key)) is not int for key in ("epoch", "recorded")) or state.get("run") != run:
         raise ResumeError(
-            f"the state is not of run {run!r} but {dict(state)!r}; give what this recorder's state_dict gave"
+            f"the state is not of run {run!r} but {dict(state)!r}; give what this run's recorder gave as state_dict()"
         )
-    if not exists:
-        raise ResumeError(f"there is no run {run!r} to go on with at epoch {state['epoch']}")
     epoch: int = state["epoch"]
+    if not exists:
+        raise ResumeError(
+            f"there is no run {run!r} to go on with at epoch {epoch}: give the store that holds it, or record anew, "
+            "without resume="
+        )
     return epoch
 
 
-def _per_split(name: str, metric: Metric | None) -> NDArray[np.float32]:
-    """Give a metric (split); what was not given is NaN."""
+def _by_split(name: str, metric: Metric | None) -> dict[str, float]:
+    """Give a metric by split, as far as it was given."""
     given = metric if isinstance(metric, Mapping) else {} if metric is None else {"train": metric}
-    if unknown := given.keys() - set(SPLITS):
-        raise ParameterError(f"{name} is a number, or a mapping with {' and '.join(SPLITS)}, but got {sorted(unknown)}")
-    numbers = [given.get(split, np.nan) for split in SPLITS]
-    return np.array([each.item() if isinstance(each, Tensor) else float(each) for each in numbers], np.float32)
+    try:
+        if given.keys() <= set(SPLITS):
+            return {split: float(value) for split, value in given.items()}
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ParameterError(f"{name} must be one number for each split but got {metric!r}: {error}") from error
+    raise ParameterError(
+        f"{name} is a number, of the training samples, or a mapping with {' and '.join(map(repr, SPLITS))}, but got "
+        f"{sorted(given)}"
+    )
 
 
 def _smaller(layers: Mapping[str, int], probe: ProbeSet, epochs: int | None) -> str:

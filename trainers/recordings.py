@@ -2,6 +2,8 @@
 
 import os
 import queue
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -10,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ipstore.block import Block, block_bytes
-from ipstore.errors import SpaceError
+from ipstore.errors import ParameterError, SpaceError
 from ipstore.plan import RunPlan
 from ipstore.writer import BackgroundWriter, RunWriter, Status
 
@@ -28,7 +30,7 @@ def shard_of(plan: RunPlan) -> int:
     Raises
     ------
     SpaceError
-        If the blocks of this size would not fit into the machine's memory.
+        If the blocks of this size would not fit into the machine's memory, or one epoch of a layer into a chunk.
     """
     epoch = block_bytes(plan.arrays, 1, 1)
     shard = plan.shard or max(1, min(plan.shard_epochs, _BLOCK_BYTES // epoch))
@@ -39,6 +41,11 @@ def shard_of(plan: RunPlan) -> int:
             f"one epoch takes {epoch / 1e9:,.2f} GB, and recording needs {needed / 1e9:,.2f} GB of memory where this "
             f"machine has {memory / 1e9:,.2f} GB"
         )
+    for array in plan.arrays:
+        try:
+            array.chunks(shard)
+        except ParameterError as error:
+            raise SpaceError(str(error)) from error
     return shard
 
 
@@ -64,6 +71,7 @@ class Recording:
             block.release = partial(self._free.put, block)
             self._free.put(block)
         self._background = BackgroundWriter(writer, self._note_commit)
+        self._failure: BaseException | None = None
 
     def entry(self) -> dict[str, NDArray[Any]]:
         """Give the arrays of the next entry, each without epoch and seed; they count once `add` is called.
@@ -73,7 +81,7 @@ class Recording:
         StoreWriteError
             What the writing of earlier entries met.
         """
-        self._background.check()
+        self._check()
         if self._block is None:
             self._block = self._free.get()
             self._block.start, self._block.epochs = self._captured, []
@@ -100,7 +108,8 @@ class Recording:
         block.state = state
         self._captured += 1
         if self._captured % self._shard == 0:
-            self._hand_over()
+            with self._failing():
+                self._hand_over()
         elif monotonic() - self._committed > _COMMIT_SECONDS:
             self.commit()
 
@@ -111,27 +120,49 @@ class Recording:
         ------
         StoreWriteError
         """
+        self._check()
         self._settle("running")
         self._background = BackgroundWriter(self._writer, self._note_commit)
 
     def close(self, status: Status) -> None:
         """Commit every entry, say how the recording ended, and let others write the run.
 
+        Once the writing has failed, and that was raised, it can only let go.
+
         Raises
         ------
         StoreWriteError
         """
         try:
-            self._settle(status)
+            if self._failure is None:
+                self._settle(status)
+            else:
+                self._background.close()
         finally:
             self._writer.close()
 
-    def _settle(self, status: Status) -> None:
+    def _check(self) -> None:
+        """Raise what the writing has met, now or before: nothing can follow what was lost."""
+        if self._failure is not None:
+            raise self._failure
+        with self._failing():
+            self._background.check()
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
         try:
-            self._hand_over()
-        finally:
-            self._background.close()
-        self._writer.finish(status)
+            yield
+        except Exception as error:
+            self._failure = error
+            raise
+
+    def _settle(self, status: Status) -> None:
+        with self._failing():
+            try:
+                self._hand_over()
+            finally:
+                self._background.close()
+            self._writer.finish(status)
         self._note_commit()
 
     def _hand_over(self) -> None:

@@ -216,7 +216,7 @@ class TestRefusals:
     def test_an_existing_run(self, tmp_path: Path) -> None:
         plan = make_plan()
         write_run(tmp_path, plan, 2)
-        with pytest.raises(RunExistsError, match=r"--resume.*--overwrite"):
+        with pytest.raises(RunExistsError, match=r"--resume.*resume=True.*--overwrite"):
             RunWriter.create(tmp_path, "run", plan, 2)
         assert_holds(ipstore.open(tmp_path, run="run"), plan, 2)
 
