@@ -5,9 +5,10 @@ from collections.abc import Collection, Iterable, Mapping
 from inspect import signature
 from math import ceil
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
+from torch.optim import Optimizer
 
 from ipstore.errors import ParameterError, ResumeError
 from ipstore.parts import part_name
@@ -71,12 +72,7 @@ class Attachment:
         seed = options.get("seed")
         self.run = check_name("run", run) if seed is None else part_name(run, str(seed))
         self.recorder: Recorder | None = None
-        self._last_epoch = 0
-
-    @property
-    def last_epoch(self) -> int:
-        """Epochs that were completed at the last recording."""
-        return self._last_epoch if self.recorder is None else self.recorder.last_epoch
+        self._left: dict[str, Any] = {"run": self.run, "epoch": 0, "recorded": 0}
 
     def begin(
         self,
@@ -121,17 +117,17 @@ class Attachment:
             )
         if state is not None:
             # A recording beyond the checkpoint's epochs is of an epoch that broke off, and is gone through again.
-            options["resume"] = {**state, "epoch": min(state["epoch"], completed)}
-        self._last_epoch = 0
+            epoch = min(state["epoch"], completed)
+            options["resume"] = {**state, "epoch": epoch, "recorded": min(state["recorded"], epoch)}
         self.recorder = Recorder(store, model, probe, run, **options)
         if self.recorder.last_epoch < completed and whole:
             # The checkpoint is older than the recording of its epoch, and the model is what it was then.
             self.recorder.epoch(completed)
 
-    def step(self) -> None:
-        """Take in the gradients."""
+    def step(self, optimizer: Optimizer | None = None) -> None:
+        """Take in the gradients, as `Recorder.step` does."""
         if self.recorder is not None:
-            self.recorder.step()
+            self.recorder.step(optimizer)
 
     def epoch(self, number: int, available: Mapping[str, Any], splits: Iterable[str]) -> None:
         """Record.
@@ -166,23 +162,21 @@ class Attachment:
 
     def state(self) -> dict[str, Any]:
         """Commit, and say where the recording is: for a checkpoint. Before training, it is at epoch 0."""
-        if self.recorder is not None:
-            return self.recorder.state_dict()
-        return {"run": self.run, "epoch": self._last_epoch}
+        return self._left if self.recorder is None else self.recorder.state_dict()
 
-    def close(self, status: str) -> None:
+    def close(self, status: Literal["finished", "interrupted"]) -> None:
         """Detach, if attached; ``status`` is that of `Recorder.close`."""
         recorder, self.recorder = self.recorder, None
         if recorder is not None:
-            self._last_epoch = recorder.last_epoch
-            recorder.close("finished" if status == "finished" else "interrupted")
+            recorder.close(status)
+            self._left = recorder.state_dict()
 
     def fail(self, error: BaseException, trace: TracebackType | None = None) -> None:
         """Detach since training ended with an error, which goes on as it is."""
         recorder, self.recorder = self.recorder, None
         if recorder is not None:
-            self._last_epoch = recorder.last_epoch
             recorder.__exit__(type(error), error, trace)
+            self._left = recorder.state_dict()
 
 
 def _per_split(metric: str, names: Names) -> dict[str, str]:

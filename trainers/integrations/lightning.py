@@ -25,13 +25,13 @@ class LightningRecorder(Callback):
 
     The module's ``forward`` is run on the probe, in the precision of its parameters: mixed precision is the training's
     alone. Recording begins when training does, after the sanity check of validation, and ends with it; an epoch that
-    ``max_steps`` broke off counts. The moments of the gradients are those that Lightning has before it clips them, of
-    every optimizer's steps. Under DDP the first process records; strategies that spread parameters over processes are
-    refused.
+    ``max_steps`` broke off counts. The moments of the gradients are those that Lightning has *before* it clips them;
+    of several optimizers, each parameter's are those of the steps of its own. Under DDP the first process records;
+    strategies that spread parameters over processes are refused.
 
     The callback's state in a checkpoint is the run and the epoch: ``trainer.fit(ckpt_path=...)`` goes on there, and
-    takes back what was recorded after it. Of an epoch that a checkpoint divides, the moments are those of the steps
-    after it.
+    takes back what was recorded after it. Of an epoch that a checkpoint divides, metrics and moments are those of the
+    steps after it, if there are any.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class LightningRecorder(Callback):
         metrics = {"loss": loss, "accuracy": accuracy}
         self._attachment = Attachment(store, probe, run, options, metrics, asked=list(metrics))
         self._state: dict[str, Any] | None = None
-        self._validated = False
+        self._trained = self._validated = False  # in this epoch
 
     @property
     def run(self) -> str:
@@ -99,8 +99,9 @@ class LightningRecorder(Callback):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         state, self._state = self._state, None
-        if state is None and trainer.current_epoch and trainer.current_epoch == self._attachment.last_epoch:
-            state = self._attachment.state()  # fit was called again, to go on
+        if state is None and trainer.current_epoch:
+            left = self._attachment.state()
+            state = left if left["epoch"] == trainer.current_epoch else None  # fit was called again, to go on
         self._attachment.begin(
             pl_module,
             trainer.strategy.model or pl_module,
@@ -112,12 +113,13 @@ class LightningRecorder(Callback):
 
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._validated = False
+        self._trained = self._validated = False
 
     @override
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         # An optimizer's own hook would come before Lightning's closure has run backward.
-        self._attachment.step()
+        self._trained = True
+        self._attachment.step(optimizer)
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -126,9 +128,11 @@ class LightningRecorder(Callback):
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         available = trainer.callback_metrics  # in every process: the first look at a metric gathers it from all
-        # Between validations Lightning keeps the numbers of the last.
-        test = ["test"] if self._validated or not trainer.enable_validation else []
-        self._attachment.epoch(trainer.current_epoch + 1, available, ["train", *test])
+        # Between validations Lightning keeps the numbers of the last; and an epoch whose checkpoint was made after its
+        # last step ends again when training goes on there.
+        test = self._validated or not trainer.enable_validation
+        fresh = [split for split, new in (("train", self._trained), ("test", test)) if new]
+        self._attachment.epoch(trainer.current_epoch + 1, available, fresh)
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
