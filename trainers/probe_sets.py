@@ -79,8 +79,10 @@ def probe_set(probe: object, *, sample: int | None = None, label_bins: int = 10)
     elif isinstance(probe, Sequence) and len(probe) == 2:
         (names, inputs), y = _inputs(probe[0]), _array(probe[1])
     else:
+        length = f" of {len(probe)}" if isinstance(probe, tuple | list) else ""
         raise ParameterError(
-            f"probe must be (x, y), or a task as ipstore.trainers.tasks.load gives it, but got {type(probe).__name__}"
+            "probe must be (x, y), or a task as ipstore.trainers.tasks.load gives it, but got "
+            f"{type(probe).__name__}{length}; x of several arguments is a tuple or a mapping itself"
         )
     lengths = {len(tensor) for tensor in inputs} | {len(y) if y.ndim else 0}
     if len(lengths) != 1 or 0 in lengths:
@@ -121,7 +123,7 @@ def _inputs(x: Any) -> tuple[tuple[str, ...], tuple[Tensor, ...]]:
     tensors = tuple(tensor if isinstance(tensor, Tensor) else _tensor(tensor) for tensor in given)
     for tensor in tensors:
         if tensor.ndim == 0 or tensor.is_meta:
-            raise ParameterError(f"the probe's x must be (sample, ...) with values but got {tensor!r}")
+            raise ParameterError(fX)
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise ParameterError("the probe's x holds NaN or infinite values; give finite ones")
     if not tensors:
@@ -133,7 +135,8 @@ def _tensor(values: Any) -> Tensor:
     try:
         return torch.from_numpy(np.array(values))
     except (TypeError, ValueError) as error:
-        raise ParameterError(f"the probe's x must be tensors or arrays but got {type(values).__name__}") from error
+        what = f"{type(values).__name__} of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
+        raise ParameterError(f"the probe's x must be tensors or arrays of numbers but got {what}") from error
 
 
 def _array(values: Any) -> NDArray[Any]:
@@ -163,7 +166,7 @@ def _labels(y: NDArray[Any], x_id: NDArray[np.int64], bins: int) -> tuple[NDArra
     if y.dtype.kind == "f":
         if not np.isfinite(y).all():
             raise ParameterError("the probe's y holds NaN or infinite values; give finite ones")
-        if (y != np.round(y)).any():
+        if (y != np.round(y)).any() and (y != y[0]).any():
             y, edges = _quantiles(y, bins)
             about["label_bins"] = {"rule": "quantile", "edges": edges}
     classes, index = np.unique(y, return_inverse=True)

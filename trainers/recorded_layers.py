@@ -151,7 +151,13 @@ class RecordedLayers:
             gathered: dict[str, list[Tensor]] = {name: [] for name in unfitted}
             self._run(lambda name, place, output: gathered[name].append(output.cpu()), unfitted)
             for name, pieces in gathered.items():
-                self._layers[name].reduction.fit(torch.cat(pieces))
+                whole = torch.cat(pieces)
+                if not bool(whole.isfinite().all()):
+                    raise ParameterError(
+                        f"layer {name!r} gives NaN or infinite values when recording begins, so there are no "
+                        "components for 'pca': mend the network, or reduce by 'mean' or 'random:K'"
+                    )
+                self._layers[name].reduction.fit(whole)
         self._run(lambda name, place, output: put(name, place, self._layers[name].reduction(output)), self._layers)
 
     def _run(self, see: Callable[[str, slice, Tensor], None], names: Sequence[str] | Mapping[str, Any]) -> None:

@@ -135,7 +135,10 @@ def make_reduction(
     if name in ("pca", "random") and numbers[0] < units:
         if name == "pca":
             if numbers[0] > samples:
-                raise ParameterError(f"{rule!r} needs as many samples, but the probe has {samples}")
+                raise ParameterError(
+                    f"layer {layer!r}: {rule!r} needs at least {numbers[0]} samples, but the probe has {samples}; take "
+                    "fewer components, or 'random:K', which needs none"
+                )
             return Reduction(rule, shape)
         matrix = np.random.Generator(np.random.Philox(key=place)).standard_normal((numbers[0], units), np.float32)
         return Reduction(rule, shape, arrays={"components": matrix / np.float32(numbers[0] ** 0.5)})
