@@ -311,6 +311,11 @@ def resume(
 def _stored_job(writer: RunWriter, epochs: int | None, device: str) -> Job:
     """Make the job that continues a stored run."""
     attrs = writer.attrs
+    if attrs.get("model", {}).get("kind") == "module":
+        raise ResumeError(
+            f"run {writer.place.name!r} was recorded in a training of somebody's own, which alone can go on: there, "
+            "Recorder(..., resume=True)"
+        )
     stored = open_published(writer.place)
     config, schedule = stored_config(writer.place, attrs.get("config", {}))
     if epochs is not None:

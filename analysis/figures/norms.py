@@ -217,7 +217,8 @@ def _crossing_note(marks: xr.DataArray | None) -> list[str]:
         epochs = marks.sel(layer=layer).dropna("seed").values
         crossed = f"{len(epochs)} of {count(marks.sizes['seed'], 'seed')}"
         low, middle, high = np.quantile(epochs, _CROSSINGS) if len(epochs) else [np.nan] * 3
-        said.append(f"{layer} {middle:.4g} ({low:.4g} to {high:.4g}), {crossed}" if len(epochs) else f"{layer} none")
+        words_of = f"{middle:.4g} ({low:.4g} to {high:.4g}), {crossed}" if len(epochs) else "none"
+        said.append(f"{layer}: {words_of}")  # a layer may be called 8
     return [f"{words}. Median epoch (middle 80%) of the seeds that cross: {'; '.join(said)}."]
 
 

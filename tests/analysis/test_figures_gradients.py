@@ -96,7 +96,7 @@ def test_the_crossing_is_marked_by_its_median_and_the_middle_of_the_seeds() -> N
         assert (bottom, top) == option(panel, "ylim")
         ((at, _, same, _),) = elements(panel, hv.Segments, "Crossing")[0].array()
         np.testing.assert_allclose([at, same], np.log10(1 + middle))
-        stated.append(f"{layer} {middle:.4g} ({low:.4g} to {high:.4g}), {len(epochs)} of 6 seeds")
+        stated.append(f"{layer}: {middle:.4g} ({low:.4g} to {high:.4g}), {len(epochs)} of 6 seeds")
     assert "output" in stated[-1]
     assert "5 of 6 seeds" in stated[-1]
     for text in (screen(figure), paper(figure)):
@@ -120,7 +120,7 @@ def test_a_layer_that_no_seed_crosses_has_no_mark() -> None:
     crossing.loc[{"layer": "layer2"}] = np.nan
     figure = figures.gradients(training, crossing=crossing)
     assert [len(elements(panel, hv.Segments, "Crossing")) for panel in figure] == [1, 0, 1, 1]
-    assert "layer2 none;" in screen(figure)
+    assert "layer2: none;" in screen(figure)
     figure = figures.gradients(training, crossing=crossing * np.nan)
     assert elements(figure, hv.Segments, "Crossing") == []
     assert "maximum of their ratio: no seed has one." in screen(figure)
