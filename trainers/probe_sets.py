@@ -123,7 +123,9 @@ def _inputs(x: Any) -> tuple[tuple[str, ...], tuple[Tensor, ...]]:
     tensors = tuple(tensor if isinstance(tensor, Tensor) else _tensor(tensor) for tensor in given)
     for tensor in tensors:
         if tensor.ndim == 0 or tensor.is_meta:
-            raise ParameterError(fX)
+            raise ParameterError(
+                f"the probe's x must be (sample, ...) with values but is {tuple(tensor.shape)} on {tensor.device}"
+            )
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise ParameterError("the probe's x holds NaN or infinite values; give finite ones")
     if not tensors:
