@@ -14,6 +14,7 @@ import ipstore as library
 from ipstore.trainers import Recorder
 from tests.cli.conftest import ipstore, ipstore_json
 
+_WITH_ANALYSES = ("plane", "residual")
 EPOCHS = 4
 SAMPLES = 120
 
@@ -62,6 +63,7 @@ def test_seeds_are_analysed_as_one(store: Path) -> None:
         assert row["end_I_TY"] <= found["I_XY"] + 1e-9
 
 
+@pytest.mark.long
 def test_layers_are_held_against_the_bound_of_the_sample(store: Path) -> None:
     (found,) = ipstore_json("bound", store / "cnn")["bounds"]
     assert (found["probe"], found["labels"]) == ("sample", "hard")
@@ -69,7 +71,7 @@ def test_layers_are_held_against_the_bound_of_the_sample(store: Path) -> None:
     assert "of the sampled inputs" in ipstore("bound", store / "cnn").stdout
 
 
-@pytest.mark.parametrize("figure", ["plane", "gradients", "residual"])
+@pytest.mark.parametrize("figure", ["gradients", *(pytest.param(f, marks=pytest.mark.long) for f in _WITH_ANALYSES)])
 def test_figures_are_drawn(store: Path, tmp_path: Path, figure: str) -> None:
     file = tmp_path / f"{figure}.svg"
     ipstore("plot", store / "cnn", figure, "-o", file)

@@ -29,6 +29,7 @@ def test_analyze(store: Path, scheduler: str) -> None:
     assert ipstore_json(*words, "--again", "--scheduler", scheduler, code=1) == here
 
 
+@pytest.mark.long
 def test_bound(store: Path, scheduler: str) -> None:
     words = ("bound", store / "rule-tanh", "--layers", "output", "--every", "5", "--tol", "0.01")
     here = ipstore_json(*words)
