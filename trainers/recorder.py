@@ -160,6 +160,8 @@ class Recorder:
         resume: bool | Mapping[str, Any] = False,
         overwrite: bool = False,
     ) -> None:
+        if seed is not None and (type(seed) is not int or seed < 0):
+            raise ParameterError(f"seed must be an integer of at least 0, its place along seed, but got {seed!r}")
         self.run = run if seed is None else part_name(run, str(seed))
         self.layers: dict[str, int] = {}
         self.left_out: dict[str, str] = {}
@@ -170,18 +172,18 @@ class Recorder:
         self._recording: Recording | None = None
         self._moments: dict[Optimizer | None, RunningMoments] = {}
         self._watched: list[Any] = []
+        if not isinstance(model, nn.Module):
+            raise ParameterError(f"model must be a torch.nn.Module but got {type(model).__name__}")
+        bare = unwrap(model)  # whatever is refused of it is refused in each process
         if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank():
+            if isinstance(resume, Mapping):
+                self.last_epoch = _epoch_of(resume, self.run)
             return
         for what, value in (("batch_size", batch_size), ("every", every), ("epochs", epochs)):
             if value is not None and (type(value) is not int or value < 1):
                 raise ParameterError(f"{what} must be an integer of at least 1 but got {value!r}")
-        if not isinstance(model, nn.Module):
-            raise ParameterError(f"model must be a torch.nn.Module but got {type(model).__name__}")
-        if seed is not None and (type(seed) is not int or seed < 0):
-            raise ParameterError(f"seed must be an integer of at least 0, its place along seed, but got {seed!r}")
         optimizers = _optimizers(optimizer)
         self._binning = binning
-        bare = unwrap(model)
         found = probe_set(probe, sample=sample, label_bins=label_bins)
         patterns = [layers] if isinstance(layers, str) else None if layers is None else list(layers)
         self._layers = RecordedLayers(bare, found, patterns, reduce, batch_size)
@@ -209,7 +211,12 @@ class Recorder:
                 )
         again = resume is not False and (locate(store) / self.run).exists(DOCUMENT)
         if isinstance(resume, Mapping):
-            self.last_epoch = _epoch_of(resume, self.run, again)
+            self.last_epoch = _epoch_of(resume, self.run)
+            if not again:
+                raise ResumeError(
+                    f"there is no run {self.run!r} to go on with at epoch {self.last_epoch}: give the store that holds "
+                    "it, or record anew, without resume="
+                )
         try:
             plan = replace(plan, shard=shard_of(plan))
             writer = (
@@ -505,18 +512,13 @@ def _differing(name: str, stored: Any, given: Any) -> str:
     return "" if stored == given else f"its {name} is {stored!r}, and now it is {given!r}"
 
 
-def _epoch_of(state: Mapping[str, Any], run: str, exists: bool) -> int:
+def _epoch_of(state: Mapping[str, Any], run: str) -> int:
     """Read the epoch of what `Recorder.state_dict` gave."""
     if any(type(state.get(key)) is not int for key in ("epoch", "recorded")) or state.get("run") != run:
         raise ResumeError(
             f"the state is not of run {run!r} but {dict(state)!r}; give what this run's recorder gave as state_dict()"
         )
     epoch: int = state["epoch"]
-    if not exists:
-        raise ResumeError(
-            f"there is no run {run!r} to go on with at epoch {epoch}: give the store that holds it, or record anew, "
-            "without resume="
-        )
     return epoch
 
 
@@ -525,7 +527,9 @@ def _by_split(name: str, metric: Metric | None) -> dict[str, float]:
     given = metric if isinstance(metric, Mapping) else {} if metric is None else {"train": metric}
     try:
         if given.keys() <= set(SPLITS):
-            return {split: float(value) for split, value in given.items()}
+            return {
+                split: value.item() if isinstance(value, Tensor) else float(value) for split, value in given.items()
+            }
     except (TypeError, ValueError, RuntimeError) as error:
         raise ParameterError(f"{name} must be one number for each split but got {metric!r}: {error}") from error
     raise ParameterError(

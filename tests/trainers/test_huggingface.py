@@ -6,6 +6,7 @@ All of this is long: importing transformers takes six seconds. Nothing is fetche
 import random
 import sys
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +39,9 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
     yield
     if "accelerate" in sys.modules:  # its settings are the process's; the next test has its own
-        from accelerate.state import AcceleratorState, GradientState, PartialState
-
-        for state in (AcceleratorState, GradientState, PartialState):
-            state._reset_state()  # type: ignore[attr-defined]
+        states = import_module("accelerate.state")
+        for state in (states.AcceleratorState, states.GradientState, states.PartialState):
+            state._reset_state()
 
 
 def tokens() -> tuple[dict[str, Tensor], Tensor]:
@@ -67,41 +67,19 @@ class Data(torch.utils.data.Dataset[dict[str, Tensor]]):
 def network(kind: str = "bert", seed: int = 0) -> Any:
     """Build a small transformer with dropout, which classifies sequences."""
     torch.manual_seed(seed)
+    import transformers
+
+    common: dict[str, Any] = {"vocab_size": VOCABULARY, "num_labels": 3, "pad_token_id": 0}
+    sizes: dict[str, Any]
     if kind == "bert":
-        from transformers import BertConfig, BertForSequenceClassification
-
-        return BertForSequenceClassification(
-            BertConfig(
-                vocab_size=VOCABULARY,
-                hidden_size=8,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                intermediate_size=16,
-                max_position_embeddings=LENGTH,
-                num_labels=3,
-            )
-        )
+        sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+        config = transformers.BertConfig(**common, **sizes, max_position_embeddings=LENGTH)
+        return transformers.BertForSequenceClassification(config)
     if kind == "distilbert":
-        from transformers import DistilBertConfig, DistilBertForSequenceClassification
-
-        return DistilBertForSequenceClassification(
-            DistilBertConfig(
-                vocab_size=VOCABULARY,
-                dim=8,
-                n_layers=1,
-                n_heads=2,
-                hidden_dim=16,
-                max_position_embeddings=LENGTH,
-                num_labels=3,
-            )
-        )
-    from transformers import GPT2Config, GPT2ForSequenceClassification
-
-    return GPT2ForSequenceClassification(
-        GPT2Config(
-            vocab_size=VOCABULARY, n_embd=8, n_layer=1, n_head=2, n_positions=LENGTH, num_labels=3, pad_token_id=0
-        )
-    )
+        sizes = {"dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 16, "max_position_embeddings": LENGTH}
+        return transformers.DistilBertForSequenceClassification(transformers.DistilBertConfig(**common, **sizes))
+    sizes = {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": LENGTH}
+    return transformers.GPT2ForSequenceClassification(transformers.GPT2Config(**common, **sizes))
 
 
 def accuracy(result: Any) -> dict[str, float]:
@@ -134,7 +112,7 @@ def trainer(folder: Path, model: Any, *callbacks: Any, epochs: float = EPOCHS, *
     from transformers import PrinterCallback, Trainer, TrainingArguments
 
     arguments = TrainingArguments(
-        **{  # type: ignore[arg-type]
+        **{
             "output_dir": str(folder / "trainer"),
             "num_train_epochs": epochs,
             "per_device_train_batch_size": 8,
@@ -168,7 +146,7 @@ def opened(folder: Path, run: str = "mine") -> Any:
 def generators() -> tuple[bytes, bytes, object]:
     return (
         torch.get_rng_state().numpy().tobytes(),
-        np.random.get_state()[1].tobytes(),  # type: ignore[index,union-attr]  # noqa: NPY002
+        np.random.get_state()[1].tobytes(),  # type: ignore[index]  # noqa: NPY002
         random.getstate(),
     )
 
@@ -316,7 +294,7 @@ def test_what_is_whole_is_committed_when_training_breaks_off(tmp_path: Path) -> 
 @pytest.mark.parametrize(("strategy", "step"), [("epoch", 10), ("steps", 10), ("steps", 12)])
 def test_a_checkpoint_is_gone_on_with_at_its_epoch(strategy: str, step: int, tmp_path: Path) -> None:
     """Training goes on to another end than it came to: the record is that of the weights that it had."""
-    saving = {"save_strategy": strategy, "save_steps": step}
+    saving: dict[str, Any] = {"save_strategy": strategy, "save_steps": step}
     watch, again = Watch(), Watch()
     trainer(tmp_path, network(), watch, recorder(tmp_path), **saving).train()
     folder = tmp_path / "trainer" / f"checkpoint-{step}"
