@@ -28,6 +28,7 @@ from benchmarks import (  # noqa: E402  (threads are set before NumPy loads)
     kde,
     knn,
     noisy,
+    recorder,
     remote,
     reproduction,
     scale,
@@ -124,6 +125,7 @@ def rows(repeats: int, folder: str | None) -> list[tuple[str, str, str, str]]:
             f"{streaming['ratio']:.2f}x ({streaming['ratio_min']:.2f} to {streaming['ratio_max']:.2f}); "
             f"the bytes alone into one file: {streaming['plain_ratio']:.2f}x",
         )
+    add_recorder(repeats, folder, add)
     durable = writing.measure(repeats=repeats, folder=folder)
     add(
         "durable writing of activations at `full`",
@@ -192,6 +194,39 @@ def add_estimators(repeats: int, add: Any) -> None:
             "stated",
             f"{drawn['draws per second'][case]:,.0f} draws per second, {drawn['ratio'][case]:.0f}x",
         )
+
+
+def add_recorder(repeats: int, folder: str | None, add: Any) -> None:
+    """What it costs to record a loop that is not ours."""
+    recorded = recorder.measure(repeats=repeats, folder=folder)
+    milliseconds = recorded["milliseconds"]
+    for case, what, target in (
+        ("recorded", "the paper's network in a plain loop, every epoch recorded", "≤ 1.3"),
+        ("moments", "the same, gradient moments alone", "≤ 1.15"),
+        ("between", "the same, a Recorder that does not record", "≤ 1.01"),
+    ):
+        low, high = recorded["range"][case]
+        add(
+            what,
+            f"the bare loop, {milliseconds['bare']:.1f} ms an epoch",
+            target,
+            f"{recorded['ratio to the bare loop'][case]:.2f}x ({low:.2f} to {high:.2f})",
+        )
+    add(
+        "what the Recorder adds to an epoch",
+        f"the network's pass over the probe, {milliseconds['probe']:.1f} ms",
+        "stated",
+        f"{recorded['added, over the bare pass']:.1f}x",
+    )
+    for case, ratio in recorded["torchlens, over what the Recorder adds"].items():
+        add("what the Recorder adds to an epoch", f"{case}, {milliseconds[case]:.0f} ms", "≥ 20", f"{ratio:.0f}x less")
+    held = recorder.memory(folder=folder)
+    add(
+        f"memory of a Recorder, {held['epoch_bytes'] / 1e6:.0f} MB an epoch",
+        f"a batch of outputs and two blocks, {held['stated_bytes'] / 1e6:.0f} MB",
+        "≤ 1",
+        f"{held['measured over stated']:.2f}x, {held['measured_bytes'] / 1e6:.0f} MB",
+    )
 
 
 def add_bottleneck(repeats: int, folder: str | None, add: Any) -> None:
