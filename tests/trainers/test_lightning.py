@@ -3,6 +3,7 @@
 All of this is long: importing Lightning takes six seconds.
 """
 
+import pickle
 import random
 import subprocess
 import sys
@@ -285,7 +286,7 @@ def stored(store: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("when", ["at the epoch's end", "after validation", "within an epoch"])
+@pytest.mark.parametrize("when", ["at the epoch's end", "after validation", "after the last step", "within an epoch"])
 def test_a_checkpoint_is_gone_on_with_at_its_epoch(when: str, tmp_path: Path) -> None:
     """Training goes on to another end than it came to: the record is that of an unbroken training's weights."""
     from lightning.pytorch.callbacks import ModelCheckpoint
@@ -293,6 +294,7 @@ def test_a_checkpoint_is_gone_on_with_at_its_epoch(when: str, tmp_path: Path) ->
     saving: dict[str, Any] = {
         "at the epoch's end": {"every_n_epochs": 1, "save_on_train_epoch_end": True},
         "after validation": {"every_n_epochs": 1, "save_on_train_epoch_end": False},
+        "after the last step": {"every_n_train_steps": 4},
         "within an epoch": {"every_n_train_steps": 6},
     }[when]
     names = {"loss": {"train": "train_loss", "test": "val_loss"}}
@@ -341,6 +343,16 @@ def test_fit_called_again_goes_on(tmp_path: Path) -> None:
     assert_same_activations(run, by_hand(tmp_path, "mlp", model.epochs))
     with pytest.raises(RunExistsError):
         fit(module(), callback)
+
+
+@pytest.mark.long
+def test_a_recorder_goes_to_processes_that_are_spawned(tmp_path: Path) -> None:
+    """As under ``ddp_spawn``: all that it was given goes along."""
+    callback = pickle.loads(pickle.dumps(recorder(tmp_path, loss="train_loss", layers=["net.0"])))
+    fit(module(), callback)
+    run = ipstore.open(tmp_path, run="mine")
+    assert list(run["activations"].data_vars) == ["net.0"]
+    assert array(run, "training/loss").isel(seed=0, split=0)[1:].notnull().all()
 
 
 @pytest.mark.long

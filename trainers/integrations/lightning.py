@@ -102,11 +102,12 @@ class LightningRecorder(Callback):
         if state is None and trainer.current_epoch:
             left = self._attachment.state()
             state = left if left["epoch"] == trainer.current_epoch else None  # fit was called again, to go on
+        batches = trainer.fit_loop.epoch_loop.batch_progress
         self._attachment.begin(
             pl_module,
             trainer.strategy.model or pl_module,
             completed=trainer.current_epoch,
-            whole=trainer.fit_loop.epoch_loop.batch_progress.current.ready == 0,
+            whole=batches.current.ready == 0 or batches.is_last_batch,
             epochs=trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None,
             state=state,
         )
