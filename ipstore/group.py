@@ -325,11 +325,13 @@ class GrowingGroup:
 
     def take_back(self, epochs: int, commit: Mapping[str, Any]) -> None:
         """Publish fewer epochs than there are, and delete what lies beyond; see `publish`."""
+        before = self.place.sizes()
         self.publish(epochs, commit)
-        self.sweep()
-        own = {key: size for key, size in self.place.sizes().items() if not key.startswith(("results/", "state/"))}
-        sizes = [size for key, size in own.items() if key not in (DOCUMENT, LEASE)]
-        self.publish(epochs, {**commit, "files": len(sizes), "bytes": sum(sizes)})
+        gone = [before[key] for key in self.sweep() if key.rpartition("/")[0] in self._geometry and key in before]
+        stored = self.attrs["commit"]
+        if "files" in stored:
+            commit = {**commit, "files": stored["files"] - len(gone), "bytes": stored["bytes"] - sum(gone)}
+        self.publish(epochs, commit)
 
     def shard_epochs(self, path: str) -> int:
         """Epochs per shard of an array, or per chunk where it is not sharded."""

@@ -229,7 +229,10 @@ def _shapes(
 
 def _described(output: Any) -> tuple[int, ...] | str:
     tensor = first_tensor(output)
-    return type(output).__name__ if tensor is None else tuple(tensor.shape)
+    if tensor is not None:
+        return tuple(tensor.shape)
+    kind = type(output).__name__
+    return f"{kind} of {str(output.dtype).removeprefix('torch.')}" if isinstance(output, Tensor) else kind
 
 
 def _check_rules(rules: Rules, modules: Mapping[str, nn.Module]) -> None:
