@@ -152,7 +152,14 @@ def leave_directory(namespace: dict[str, Any]) -> None:
 SERVED = "docs/scale.md"
 LONG = {
     ROOT / document
-    for document in ("docs/bound.md", "docs/choosing.md", "docs/dynamics.md", "docs/reproduction.md", SERVED)
+    for document in (
+        "docs/bound.md",
+        "docs/choosing.md",
+        "docs/dynamics.md",
+        "docs/recording.md",
+        "docs/reproduction.md",
+        SERVED,
+    )
 }
 
 

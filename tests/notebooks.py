@@ -27,7 +27,7 @@ def read(path: Path) -> Any:
 
 
 def execute(path: Path, folder: Path) -> Any:
-    """Give a notebook with its outputs. Nothing is written but into `folder`, and a Python warning is an error.
+    """Give a notebook with its outputs. Nothing is written but into `folder`.
 
     Raises
     ------
@@ -41,7 +41,6 @@ def execute(path: Path, folder: Path) -> Any:
         "IPYTHONDIR": str(folder / ".ipython"),
         "JUPYTER_RUNTIME_DIR": str(folder / ".jupyter"),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": "",
     }
     client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
     client.execute(env=environment)
