@@ -346,6 +346,27 @@ def test_fit_called_again_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_a_strategy_that_spreads_parameters_is_refused(tmp_path: Path) -> None:
+    """Lightning's own needs a GPU; this one puts a wrapper of that name around the module, as it does."""
+    from lightning.pytorch.strategies import SingleDeviceStrategy
+
+    class FullyShardedDataParallel(nn.Module):
+        def __init__(self, wrapped: nn.Module) -> None:
+            super().__init__()
+            self.wrapped = wrapped
+
+    class Sharding(SingleDeviceStrategy):
+        def setup(self, trainer: Any) -> None:
+            super().setup(trainer)
+            assert self.model is not None
+            self.model = FullyShardedDataParallel(self.model)
+
+    with pytest.raises(ParameterError, match="has its parameters spread over processes"):
+        fit(module(), recorder(tmp_path), strategy=Sharding("cpu"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.long
 def test_a_recorder_goes_to_processes_that_are_spawned(tmp_path: Path) -> None:
     """As under ``ddp_spawn``: all that it was given goes along."""
     callback = pickle.loads(pickle.dumps(recorder(tmp_path, loss="train_loss", layers=["net.0"])))

@@ -15,7 +15,6 @@ from ipstore.parts import part_name
 from ipstore.places import Location
 from ipstore.plan import SPLITS
 from ipstore.schema import check_name
-from ipstore.trainers.modules import unwrap
 from ipstore.trainers.recorder import Recorder
 
 __all__ = ["Attachment", "Names"]
@@ -77,7 +76,6 @@ class Attachment:
     def begin(
         self,
         model: nn.Module,
-        wrapped: nn.Module,
         *,
         completed: int,
         whole: bool,
@@ -90,8 +88,6 @@ class Attachment:
         ----------
         model : Module
             To be recorded.
-        wrapped : Module
-            What the framework has made of it, to train it.
         completed : int
             Epochs that training has behind it.
         whole : bool
@@ -106,7 +102,6 @@ class Attachment:
         ParameterError, ResumeError, and what else `Recorder` raises
         """
         self.close("interrupted")
-        unwrap(wrapped)
         store, probe, run, options = self._given
         if epochs:
             options = {"epochs": max(1, ceil(epochs / options.get("every", 1))), **options}

@@ -55,13 +55,6 @@ class HuggingFaceRecorder(TrainerCallback, ExportableState):
     **options
         Those of `ipstore.trainers.Recorder`, save ``optimizer`` and ``resume``.
 
-    Attributes
-    ----------
-    run : str
-        Name under which it is stored.
-    recorder : Recorder or None
-        While training.
-
     Raises
     ------
     ParameterError
@@ -122,7 +115,6 @@ class HuggingFaceRecorder(TrainerCallback, ExportableState):
         self._ended, self._logged, self._evaluated = None, {}, False
         reached = state.epoch or 0.0
         self._attachment.begin(
-            model,
             model,
             completed=int(reached),
             whole=reached == int(reached),

@@ -8,6 +8,7 @@ from typing_extensions import override  # PyTorch brings it
 from ipstore.errors import MissingPackageError
 from ipstore.places import Location
 from ipstore.trainers.integrations.attachments import Attachment, Names
+from ipstore.trainers.modules import unwrap
 from ipstore.trainers.recorder import Recorder
 
 try:
@@ -43,13 +44,6 @@ class LightningRecorder(Callback):
         late.
     **options
         Those of `ipstore.trainers.Recorder`, save ``optimizer`` and ``resume``.
-
-    Attributes
-    ----------
-    run : str
-        Name under which it is stored.
-    recorder : Recorder or None
-        While training.
 
     Raises
     ------
@@ -102,10 +96,11 @@ class LightningRecorder(Callback):
         if state is None and trainer.current_epoch:
             left = self._attachment.state()
             state = left if left["epoch"] == trainer.current_epoch else None  # fit was called again, to go on
+        if trainer.model is not None:
+            unwrap(trainer.model)  # what a strategy puts around the module is seen here alone
         batches = trainer.fit_loop.epoch_loop.batch_progress
         self._attachment.begin(
             pl_module,
-            trainer.strategy.model or pl_module,
             completed=trainer.current_epoch,
             whole=batches.current.ready == 0 or batches.is_last_batch,
             epochs=trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None,
