@@ -7,7 +7,7 @@ import xarray as xr
 
 from ipstore.analysis.figures.planes import SATURATION, load, prepare, split, without_nan
 from ipstore.analysis.figures.sides import Side, side_by_side
-from ipstore.analysis.figures.wording import estimator, kind_words, label_words, listed, places_of, source
+from ipstore.analysis.figures.wording import estimator, kind_words, label_words, limit_words, listed, places_of, source
 from ipstore.errors import ParameterError
 
 __all__ = ["compare"]
@@ -70,7 +70,7 @@ def _side(plane: xr.Dataset, layers: Sequence[str] | None) -> Side:
     name, _, given = words.partition(" (")
     facts = {
         "run": source(shown),
-        "bounds": f"{label_words(shown)}, H(X) = {float(shown.attrs['H_X']):.4g} bits",
+        "bounds": f"{label_words(shown)}, {limit_words(shown, 'H_X')}",
         "seeds": seeds,
     }
     title = " · ".join(part for part in (name, kind_words(shown)) if part)

@@ -1,7 +1,7 @@
 """Panels of information against the epoch: one column per layer, one row per quantity, one scale in a row."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import holoviews as hv
 import numpy as np
@@ -10,6 +10,7 @@ import xarray as xr
 from ipstore.analysis.figures.epochs import EpochScale
 from ipstore.analysis.figures.frame import GREY, I_TY, I_XT, styled
 from ipstore.analysis.figures.panels import Panel, Sheet, sheet_of
+from ipstore.analysis.figures.wording import limit_words
 
 __all__ = ["axis_limits", "band", "curve", "curve_panels", "sheet_of_layers"]
 
@@ -17,17 +18,16 @@ _COLUMNS = 6  # more layers stand in blocks of rows, one under another
 
 
 class _Axis(NamedTuple):
-    """What a vertical axis shows, the attribute above which nothing can lie with its name, and whether it is log."""
+    """What a vertical axis shows, the attribute above which nothing can lie, and whether it is log."""
 
     dimension: Any
-    most: str = ""
-    words: str = ""
+    most: Literal["", "H_X", "I_XY"] = ""
     log: bool = False
 
 
 _AXES = {
-    "I_XT": _Axis(I_XT, "H_X", "H(X) = {:.4g} bits"),
-    "I_TY": _Axis(I_TY, "I_XY", "I(X;Y) = {:.3f} bits"),
+    "I_XT": _Axis(I_XT, "H_X"),
+    "I_TY": _Axis(I_TY, "I_XY"),
     "residual": _Axis(hv.Dimension("residual", label="residual J", unit="bits")),
     "gradient": _Axis(hv.Dimension("gradient", label="norm / norm of the weights"), log=True),
 }
@@ -103,8 +103,8 @@ def _reference(
     plane: xr.Dataset, name: str, xlim: tuple[float, float], ylim: tuple[float, float], *, words: bool
 ) -> Any:
     """Draw the line that nothing can lie above, with its name in one panel of a row."""
-    dimension, attribute, text, _ = _AXES[name]
-    if attribute not in plane.attrs:
+    dimension, attribute, _ = _AXES[name]
+    if not attribute or attribute not in plane.attrs:
         return hv.Overlay([])
     bound = float(plane.attrs[attribute])
     dims = ["log_epoch", dimension]
@@ -115,7 +115,7 @@ def _reference(
     )
     if not words:
         return level
-    at = (xlim[0] + 0.02 * (xlim[1] - xlim[0]), bound + 0.015 * (ylim[1] - ylim[0]), text.format(bound))
+    at = (xlim[0] + 0.02 * (xlim[1] - xlim[0]), bound + 0.015 * (ylim[1] - ylim[0]), limit_words(plane, attribute))
     return level * styled(
         hv.Labels([at], dims, "text", group="Reference"),
         bokeh={"text_color": GREY, "text_font_size": "8.5pt", "text_align": "left", "text_baseline": "bottom"},

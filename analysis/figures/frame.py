@@ -10,7 +10,7 @@ import xarray as xr
 from bokeh.models.annotations import Title
 from holoviews.plotting.util import process_cmap
 
-from ipstore.analysis.figures.wording import of_sample, wrap
+from ipstore.analysis.figures.wording import limit_words, wrap
 
 __all__ = [
     "GREY",
@@ -58,8 +58,8 @@ def reference_lines(plane: xr.Dataset, box: Limits, *, words: bool = True) -> An
     if not words:
         return lines
     width, height = xlim[1] - xlim[0], ylim[1] - ylim[0]
-    beside = (xlim[0] + 0.01 * width, i_xy + 0.008 * height, f"I(X;Y) = {i_xy:.3f} bits")
-    along = (h_x + 0.008 * width, ylim[0] + 0.02 * height, f"H(X){of_sample(plane)} = {h_x:.4g} bits")
+    beside = (xlim[0] + 0.01 * width, i_xy + 0.008 * height, limit_words(plane, "I_XY"))
+    along = (h_x + 0.008 * width, ylim[0] + 0.02 * height, limit_words(plane, "H_X"))
     return lines * _small_text(beside, 0, bottom=True) * _small_text(along, 90, bottom=False)
 
 

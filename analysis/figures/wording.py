@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -14,8 +14,8 @@ __all__ = [
     "kind",
     "kind_words",
     "label_words",
+    "limit_words",
     "listed",
-    "of_sample",
     "parameters",
     "places_of",
     "plain",
@@ -97,21 +97,26 @@ def label_words(plane: xr.Dataset) -> str:
     if attrs.get("target") == "output":
         words = ["Y: the network's own answer"]
     else:
-        words = [f"p(y|x): {attrs['labels']} labels, I(X;Y) = {float(attrs['I_XY']):.3f} bits"]
+        words = [f"p(y|x): {attrs['labels']} labels, {limit_words(plane, 'I_XY')}"]
     if attrs.get("split", "all") != "all":
         words.append(f"{attrs['split']} samples only")
     return " · ".join(words)
 
 
-def of_sample(plane: xr.Dataset) -> str:
-    """Say that an entropy is only that of the samples there are, where there are more inputs than these."""
-    return " of the sample" if plane.attrs.get("probe") == "sample" else ""
+def limit_words(plane: xr.Dataset, name: Literal["H_X", "I_XY"]) -> str:
+    """Write the most that a quantity can be: H(X), which may be that of a sample only, or I(X;Y)."""
+    value = float(plane.attrs[name])
+    return f"{_inputs(plane)} = {value:.4g} bits" if name == "H_X" else f"I(X;Y) = {value:.3f} bits"
 
 
 def saturation_words(plane: xr.Dataset, tolerance: float) -> str:
     """Write when a layer counts as saturated; estimates that are corrected for sampling can lie beyond H(X)."""
-    beyond = " or beyond" if of_sample(plane) else ""
-    return f"mean I(X;T) within {tolerance:g} bits of H(X){of_sample(plane)}{beyond}"
+    beyond = " or beyond" if plane.attrs.get("probe") == "sample" else ""
+    return f"mean I(X;T) within {tolerance:g} bits of {_inputs(plane)}{beyond}"
+
+
+def _inputs(plane: xr.Dataset) -> str:
+    return "H(X) of the sample" if plane.attrs.get("probe") == "sample" else "H(X)"
 
 
 def source(plane: xr.Dataset) -> str:

@@ -41,7 +41,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         options: dict[str, Any] = {"layers": ["features.*", "head"], "reduce": {"features.*": "mean"}, "seed": seed}
         with Recorder(store, model, (x, y), "cnn", optimizer=optimizer, **options) as recorder:
             for _ in range(EPOCHS):
-                for batch in torch.randperm(SAMPLES).split(40):
+                for batch in torch.randperm(SAMPLES).reshape(3, 40):
                     optimizer.zero_grad()
                     loss = nn.functional.cross_entropy(model(x[batch]), y[batch])
                     loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it
@@ -100,7 +100,7 @@ def test_its_parts_become_one_run(store: Path, tmp_path: Path) -> None:
     ipstore("merge", tmp_path / "all.zarr", "cnn")
     after = library.open(tmp_path / "all.zarr", run="cnn")
     assert os.listdir(tmp_path / "all.zarr").count("cnn") == 1
-    assert after["seed"].values.tolist() == [2, 4]
+    assert after["seed"].to_numpy().tolist() == [2, 4]
     for layer in LAYERS:
         np.testing.assert_array_equal(before["activations"][layer], after["activations"][layer])
 
