@@ -19,6 +19,10 @@ Outputs = dict[str, list[Any]]
 """What each module gave, by name: one entry for each time that it was called, in the order of the first calls."""
 
 
+_Random = torch.Generator | np.random.Generator | random.Random
+_RANDOM = (torch.Generator, np.random.Generator, random.Random)
+
+
 def device_of(model: nn.Module) -> torch.device:
     """Where a model takes its inputs: the device of its first parameter or buffer.
 
@@ -60,8 +64,11 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     held = [(module, dict(module._buffers)) for module, _ in modes]
     buffers = {id(buffer): buffer for _, own in held for buffer in own.values() if buffer is not None}
     copies = [(buffer, buffer.detach().clone()) for buffer in buffers.values()]
-    rewind = [_rewinder(value) for module, _ in modes for value in vars(module).values()]
-    devices = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.device.type != "cpu"}
+    rewind = [_rewinder(value) for module, _ in modes for value in vars(module).values() if isinstance(value, _RANDOM)]
+    tensors = (
+        tensor for module, _ in modes for own in (module._parameters, module._buffers) for tensor in own.values()
+    )
+    devices = {tensor.device for tensor in tensors if tensor is not None and tensor.device.type != "cpu"}
     kinds = {device.type for device in devices} or {"cpu"}
     states = random.getstate(), np.random.get_state()  # noqa: NPY002  (it is the training's, not ours)
     fastpath = torch.backends.mha.get_fastpath_enabled()
@@ -80,13 +87,15 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             torch.backends.mha.set_fastpath_enabled(False)
             for module, _ in wrappers:
                 module.__dict__["forward"] = module.__dict__["_original_forward"]
-            for module, _ in modes:
-                module.training = False
+            for module, mode in modes:
+                if mode:
+                    module.training = False
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fastpath)
             for module, mode in modes:
-                module.training = mode
+                if module.training is not mode:
+                    module.training = mode
             for module, wrapped in wrappers:
                 module.__dict__["forward"] = wrapped
             for module, stood in held:
@@ -95,21 +104,19 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             for buffer, before in copies:
                 if not _same_bits(buffer, before):
                     buffer.data.copy_(before)
-            for back in filter(None, rewind):
+            for back in rewind:
                 back()
             random.setstate(states[0])
             np.random.set_state(states[1])  # noqa: NPY002
 
 
-def _rewinder(value: Any) -> Callable[[], Any] | None:
-    """Give what sets a random number generator back to where it is now; None for anything else."""
-    if isinstance(value, torch.Generator):
-        return partial(value.set_state, value.get_state())
-    if isinstance(value, np.random.Generator):
-        return partial(setattr, value.bit_generator, "state", value.bit_generator.state)
-    if isinstance(value, random.Random):
-        return partial(value.setstate, value.getstate())
-    return None
+def _rewinder(generator: _Random) -> Callable[[], Any]:
+    """Give what sets a random number generator back to where it is now."""
+    if isinstance(generator, torch.Generator):
+        return partial(generator.set_state, generator.get_state())
+    if isinstance(generator, np.random.Generator):
+        return partial(setattr, generator.bit_generator, "state", generator.bit_generator.state)
+    return partial(generator.setstate, generator.getstate())
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:

@@ -179,6 +179,7 @@ class RecordedLayers:
                             "layers stay as they are: record what has changed as another run"
                         )
                     see(name, place, output)
+                del found, calls, output  # the next batch takes their place
 
     def _modules(self) -> dict[str, nn.Module]:
         modules = named(self._model)
