@@ -22,7 +22,8 @@ and its 31 x 4096 activations, 0.51 MB, copied once: 0.05 ms at 10 GB/s.
 
 Memory is that of a process which records a layer of 4096 units on 8192 samples, 134 MB an epoch: the kernel's
 high-water mark of the process (Linux), less what it held before the Recorder was made. What is stated is one batch of
-the outputs that are recorded, 64 MB, and two blocks of `shard_epochs` epochs.
+the outputs that are recorded, 64 MB, and two blocks of `shard_epochs` epochs. Beyond it go the copies that the writer
+makes of what it is writing: here one more epoch.
 
 Run: ``OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m benchmarks.recorder``
 """
