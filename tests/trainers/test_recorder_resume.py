@@ -14,14 +14,19 @@ from torch import nn
 import ipstore
 from ipstore.analysis import analyze
 from ipstore.binning import Binning
-from ipstore.errors import ResumeError, RunExistsError, RunLockedError
+from ipstore.errors import CorruptionError, ResumeError, RunExistsError, RunLockedError
 from ipstore.trainers import Recorder
 from tests.store.synthetic import array
 from tests.trainers.test_recorder_faults import X, Y, assert_counted, assert_holds, change, expected, net, record
 
 
-@pytest.mark.parametrize("stop", [1, 3, 4, 6])
-@pytest.mark.parametrize("form", ["last", "state"])
+@pytest.mark.parametrize(
+    ("stop", "form"),
+    [
+        *[(3, "last"), (1, "state"), (6, "state")],
+        *[pytest.param(stop, form, marks=pytest.mark.long) for stop in (1, 3, 4, 6) for form in ("last", "state")],
+    ],
+)
 def test_going_on(stop: int, form: str, tmp_path: Path) -> None:
     recorder = record(tmp_path, 1, stop)
     state = recorder.state_dict()
@@ -33,7 +38,7 @@ def test_going_on(stop: int, form: str, tmp_path: Path) -> None:
     assert_holds(tmp_path, list(range(10)))
 
 
-@pytest.mark.parametrize("back", [0, 2, 3, 4, 5, 7, 8])
+@pytest.mark.parametrize("back", [2, 5, *[pytest.param(back, marks=pytest.mark.long) for back in (0, 3, 4, 7, 8)]])
 def test_going_back(back: int, tmp_path: Path) -> None:
     """To a checkpoint that is older than the last commit; what came after it is gone, and what was found out of it."""
     record(tmp_path, 1, 8).close("interrupted")
@@ -52,6 +57,9 @@ def test_going_back(back: int, tmp_path: Path) -> None:
     assert ipstore.verify(tmp_path / "run") == []
     kept = array(reader, "activations/2")[: back + 1, 0]  # who had opened it reads on what stands
     np.testing.assert_array_equal(kept, expected(list(range(back + 1))))
+    if back < 4:  # and hears that the rest is gone, where a file of it is
+        with pytest.raises(CorruptionError, match="is missing"):
+            array(reader, "activations/2")[4:].load()
     recorder.close("interrupted")
     record(tmp_path, back + 1, 10, resume=state).close()
     assert_holds(tmp_path, list(range(11)))
@@ -99,6 +107,13 @@ def test_states_of_something_else(tmp_path: Path) -> None:
     assert_holds(tmp_path, [0, 1, 2, 3])
 
 
+@pytest.fixture(scope="module")
+def six_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = tmp_path_factory.mktemp("six")
+    record(store, 1, 6).close()
+    return store
+
+
 @pytest.mark.parametrize(
     ("model", "probe", "options", "message"),
     [
@@ -118,12 +133,11 @@ def test_states_of_something_else(tmp_path: Path) -> None:
         (net(), (X, Y), {"level": "half"}, r"its level is 'full', and now it is 'half'"),
     ],
 )
-def test_runs_of_something_else(model: nn.Module, probe: Any, options: Any, message: str, tmp_path: Path) -> None:
-    record(tmp_path, 1, 6).close()
+def test_runs_of_something_else(model: nn.Module, probe: Any, options: Any, message: str, six_epochs: Path) -> None:
     for resume in (True, {"run": "run", "epoch": 2, "recorded": 2}):
         with pytest.raises(ResumeError, match=message):
-            Recorder(tmp_path, model, probe, "run", resume=resume, **options)
-    assert_holds(tmp_path, [0, 1, 2, 3, 4, 5, 6])  # nothing was taken back
+            Recorder(six_epochs, model, probe, "run", resume=resume, **options)
+    assert_holds(six_epochs, [0, 1, 2, 3, 4, 5, 6])  # nothing was taken back
 
 
 def test_training_samples_that_are_not_told_again(tmp_path: Path) -> None:
