@@ -207,7 +207,13 @@ def shown(package: str, tree: ast.Module) -> Iterator[str]:
                 yield name
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+_SLOW = {"ipstore.trainers.integrations"}
+"""Whose names take Lightning and transformers to load."""
+
+
+@pytest.mark.parametrize(
+    "package", [pytest.param(each, marks=[pytest.mark.long] if each in _SLOW else []) for each in PACKAGES]
+)
 def test_all_lists_what_a_package_shows(package: str) -> None:
     module = importlib.import_module(package)
     names = set(shown(package, ast.parse(Path(str(module.__file__)).read_text())))
