@@ -49,7 +49,7 @@ def check_name(what: str, name: str) -> str:
     if not is_name(name):
         raise ParameterError(
             f"{what} names are 1 to 128 letters, digits and _ . + = -, beginning with a letter, digit or _, "
-            f"but got {name!r}"
+            f"save 'c' and 'zarr.json', which Zarr keeps for itself, but got {name!r}"
         )
     return name
 

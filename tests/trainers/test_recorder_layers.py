@@ -1,6 +1,7 @@
 """Modules that are shared, repeated, left out or changed; and what is refused, with what to do about it."""
 
 import re
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,11 @@ BAD: list[tuple[dict[str, Any], type[IpstoreError], str]] = [
     ),
     ({"probe": (X, Y * 0)}, ParameterError, r"labels are all 0"),
     ({"layers": ["encoder.*"]}, UnknownNameError, r"no module 'encoder\.\*'.*Known: 0, 1, 2, 3, model"),
+    (
+        {"model": lambda: nn.Sequential(OrderedDict(c=nn.Linear(4, 2)))},
+        ParameterError,
+        r"layer names are .* save 'c' and 'zarr\.json', which Zarr keeps for itself, but got 'c'",
+    ),
     ({"layers": []}, ParameterError, r"layers=\[\] records nothing"),
     ({"train": np.ones(5, bool)}, ParameterError, r"each of the 12 samples.*but is bool of shape \(5,\)"),
     ({"train": np.arange(12)}, ParameterError, r"True or False of each of the 12.*but is int64"),
