@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-__all__ = ["RunningMoments", "watch"]
+__all__ = ["RunningMoments", "squared_norms", "watch"]
 
 _TOGETHER = 2**16
 """Values of small parameters that are handled in one piece: a step costs calls, not bytes."""
@@ -76,6 +76,27 @@ def _grouped(parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
     return groups
 
 
+def squared_norms(parameters: Iterable[nn.Parameter]) -> dict[nn.Parameter, float]:
+    """Give the squared norm of each parameter."""
+    found: dict[nn.Parameter, float] = {}
+    with torch.no_grad():
+        for group in _grouped(list(dict.fromkeys(parameters))):
+            if len(group) == 1:
+                found[group[0]] = torch.linalg.vector_norm(group[0], dtype=torch.float64).item() ** 2
+                continue
+            values = torch.cat([parameter.reshape(-1) for parameter in group]).double()
+            lengths = torch.tensor([parameter.numel() for parameter in group], device=values.device)
+            found |= zip(group, _sums(values.square_(), lengths).tolist(), strict=True)
+    return found
+
+
+def _sums(values: Tensor, lengths: Tensor) -> Tensor:
+    """Sum pieces of so many values each."""
+    if len(lengths) == 1:
+        return values.sum(dtype=torch.float64).reshape(1)
+    return torch.segment_reduce(values, "sum", lengths=lengths, unsafe=True)
+
+
 class _Piece:
     """Parameters whose gradients are laid end to end."""
 
@@ -90,17 +111,11 @@ class _Piece:
         away = torch.cat([_flat(parameter) for parameter in self._parameters]).float()
         away -= self._mean
         self._mean.add_(away, alpha=1 / count)
-        self._deviations.add_(self._sums(away.square_()), alpha=1 - 1 / count)
+        self._deviations.add_(_sums(away.square_(), self._lengths), alpha=1 - 1 / count)
 
     def squares(self, count: int) -> dict[nn.Parameter, tuple[float, float]]:
-        means, spreads = self._sums(self._mean.square()).tolist(), (self._deviations / count).tolist()
+        means, spreads = _sums(self._mean.square(), self._lengths).tolist(), (self._deviations / count).tolist()
         return dict(zip(self._parameters, zip(means, spreads, strict=True), strict=True))
-
-    def _sums(self, values: Tensor) -> Tensor:
-        """Sum what belongs to each parameter."""
-        if len(self._parameters) == 1:
-            return values.sum(dtype=torch.float64).reshape(1)
-        return torch.segment_reduce(values, "sum", lengths=self._lengths, unsafe=True)
 
 
 def _flat(parameter: nn.Parameter) -> Tensor:

@@ -20,7 +20,7 @@ Outputs = dict[str, list[Any]]
 
 
 _Random = torch.Generator | np.random.Generator | random.Random
-_RANDOM = (torch.Generator, np.random.Generator, random.Random)
+_RANDOM = {torch.Generator, np.random.Generator, random.Random}
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -54,21 +54,17 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     each module's own mode, all buffers and the states of the random number generators, those that modules hold among
     them, are what they were.
     """
-    modes = [(module, module.training) for module in model.modules()]
+    attributes = [vars(module) for module in model.modules()]
+    # In each module's own dictionary: to set attributes of modules is slow, and a wrapper of torch.compile has no mode.
+    modes = [(own, own["training"]) for own in attributes if "training" in own]
     # Accelerate puts autocast around a model's forward, and leaves the model's own beside it.
-    wrappers = [
-        (module, vars(module)["forward"])
-        for module, _ in modes
-        if {"forward", "_original_forward"} <= vars(module).keys()
-    ]
-    held = [(module, dict(module._buffers)) for module, _ in modes]
+    wrapped = [(own, own["forward"]) for own in attributes if "_original_forward" in own and "forward" in own]
+    held = [(own["_buffers"], dict(own["_buffers"])) for own in attributes]
     buffers = {id(buffer): buffer for _, own in held for buffer in own.values() if buffer is not None}
     copies = [(buffer, buffer.detach().clone()) for buffer in buffers.values()]
-    rewind = [_rewinder(value) for module, _ in modes for value in vars(module).values() if isinstance(value, _RANDOM)]
-    tensors = (
-        tensor for module, _ in modes for own in (module._parameters, module._buffers) for tensor in own.values()
-    )
-    devices = {tensor.device for tensor in tensors if tensor is not None and tensor.device.type != "cpu"}
+    rewind = [_rewinder(value) for own in attributes for value in own.values() if type(value) in _RANDOM]
+    tensors = [*buffers.values(), *(tensor for own in attributes for tensor in own["_parameters"].values())]
+    devices = {tensor.device for tensor in tensors if tensor is not None and not tensor.is_cpu}
     kinds = {device.type for device in devices} or {"cpu"}
     states = random.getstate(), np.random.get_state()  # noqa: NPY002  (it is the training's, not ours)
     fastpath = torch.backends.mha.get_fastpath_enabled()
@@ -85,25 +81,23 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         try:
             torch.backends.mha.set_fastpath_enabled(False)
-            for module, _ in wrappers:
-                module.__dict__["forward"] = module.__dict__["_original_forward"]
-            for module, mode in modes:
-                if mode:
-                    module.training = False
+            for own, _ in wrapped:
+                own["forward"] = own["_original_forward"]
+            for own, _ in modes:
+                own["training"] = False
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fastpath)
-            for module, mode in modes:
-                if module.training is not mode:
-                    module.training = mode
-            for module, wrapped in wrappers:
-                module.__dict__["forward"] = wrapped
-            for module, stood in held:
-                module._buffers.clear()
-                module._buffers.update(stood)
-            for buffer, before in copies:
-                if not _same_bits(buffer, before):
-                    buffer.data.copy_(before)
+            for own, mode in modes:
+                own["training"] = mode
+            for own, forward in wrapped:
+                own["forward"] = forward
+            for now, before in held:
+                now.clear()
+                now.update(before)
+            for buffer, copy in copies:
+                if not _same_bits(buffer, copy):
+                    buffer.data.copy_(copy)
             for back in rewind:
                 back()
             random.setstate(states[0])

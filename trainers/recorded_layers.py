@@ -66,7 +66,7 @@ class RecordedLayers:
         batch_size: int | None = None,
     ) -> None:
         self._model, self._probe, self._patterns = model, probe, patterns
-        modules = named(model)
+        modules = self._modules = named(model)
         self._known = set(modules)
         chosen = choose(modules, patterns)
         _check_rules(rules, modules)
@@ -108,8 +108,7 @@ class RecordedLayers:
 
     def parameters(self) -> dict[str, list[nn.Parameter]]:
         """Give the parameters of each layer, those of modules within included."""
-        modules = self._modules()
-        return {name: list(modules[layer.module].parameters()) for name, layer in self._layers.items()}
+        return {name: list(self._modules[layer.module].parameters()) for name, layer in self._layers.items()}
 
     def state(self) -> dict[str, NDArray[np.float32]]:
         """Give what the reductions found on the first recorded epoch, each array (seed, ...)."""
@@ -127,11 +126,10 @@ class RecordedLayers:
             self._layers[name].reduction.arrays[part] = np.asarray(array[0])
 
     def added(self) -> list[str]:
-        """Name modules that match the patterns and have come into the model since the last call."""
-        now = named(self._model)
-        new = now.keys() - self._known
+        """Name modules that match the patterns and had come into the model by the last `capture`, told once."""
+        new = self._modules.keys() - self._known
         self._known |= new
-        return [name for name in choose(now, self._patterns) if name in new] if new else []
+        return [name for name in choose(self._modules, self._patterns) if name in new] if new else []
 
     def capture(self, put: Callable[[str, slice, Tensor], None]) -> None:
         """Run the model on the probe.
@@ -146,6 +144,7 @@ class RecordedLayers:
         ParameterError
             If the model cannot run on the probe any more, or gives other shapes than it did.
         """
+        self._modules = self._found()
         unfitted = [name for name, layer in self._layers.items() if layer.reduction.needs_fit]
         if unfitted:
             gathered: dict[str, list[Tensor]] = {name: [] for name in unfitted}
@@ -161,8 +160,7 @@ class RecordedLayers:
         self._run(lambda name, place, output: put(name, place, self._layers[name].reduction(output)), self._layers)
 
     def _run(self, see: Callable[[str, slice, Tensor], None], names: Sequence[str] | Mapping[str, Any]) -> None:
-        modules = self._modules()
-        wanted = {self._layers[name].module: modules[self._layers[name].module] for name in names}
+        wanted = {self._layers[name].module: self._modules[self._layers[name].module] for name in names}
         device = device_of(self._model)
         with undisturbed(self._model):
             for place, args, kwargs in self._probe.batches(self.batch_size, device):
@@ -181,7 +179,7 @@ class RecordedLayers:
                     see(name, place, output)
                 del found, calls, output  # the next batch takes their place
 
-    def _modules(self) -> dict[str, nn.Module]:
+    def _found(self) -> dict[str, nn.Module]:
         modules = named(self._model)
         for layer in self._layers.values():
             if layer.module not in modules:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from math import isfinite, sqrt
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -26,7 +27,7 @@ from ipstore.plan import SPLITS, RunPlan
 from ipstore.reader import open_published
 from ipstore.schema import StaticArray
 from ipstore.trainers.modules import unwrap
-from ipstore.trainers.moments import RunningMoments, watch
+from ipstore.trainers.moments import RunningMoments, squared_norms, watch
 from ipstore.trainers.probe_sets import ProbeSet, probe_set
 from ipstore.trainers.recorded_layers import RecordedLayers, Rules
 from ipstore.trainers.recordings import Recording, shard_of
@@ -388,18 +389,19 @@ class Recorder:
             else:
                 output = torch.from_numpy(kept).copy_(output)  # what is too large for float16 is infinite there
             # A sum is not finite if any value is not; whether it overflowed is looked at only then.
-            if not (bool(output.sum().isfinite()) or bool(output.isfinite().all())) and layer not in odd:
+            if not (isfinite(output.sum().item()) or bool(output.isfinite().all())) and layer not in odd:
                 odd.append(layer)
 
         self._layers.capture(put)
         for name in ("loss", "accuracy"):
             entry[f"training/{name}"][:] = [metrics.get(name, {}).get(split, np.nan) for split in SPLITS]
-        for place, own in enumerate(self._layers.parameters().values()):
+        parameters = self._layers.parameters()
+        weights = squared_norms(parameter for own in parameters.values() for parameter in own)
+        for place, own in enumerate(parameters.values()):
             squares = np.array([moments[each] for each in own if each in moments]).reshape(-1, 2)
             mean, std = np.sqrt(squares.sum(0)) if len(squares) else (np.nan, np.nan)
             entry["training/grad_mean_norm"][place], entry["training/grad_std_norm"][place] = mean, std
-            norms = [torch.linalg.vector_norm(each.detach().float()).to(own[0].device) for each in own]
-            entry["training/weight_norm"][place] = torch.stack(norms).norm().item() if norms else np.nan
+            entry["training/weight_norm"][place] = sqrt(sum(weights[each] for each in own)) if own else np.nan
         lost = not np.isfinite(metrics.get("loss", {}).get("train", 0.0))
         recording.add(number, bool(odd) or lost, self._layers.state())
         self._recorded = number
