@@ -24,6 +24,8 @@ from ipstore.places import Place
 
 __all__ = ["Geometry", "ShardWriter"]
 
+_MUCH = 8
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -67,7 +69,8 @@ class ShardWriter:
         self._place = place
         self._check = check
         self._pool = ThreadPoolExecutor(place.writers, thread_name_prefix="ipstore-shards")
-        self._benches = threading.local()
+        self._free: list[_Bench] = []
+        self._lock = threading.Lock()
         self._pending: list[Future[int]] = []
         self.files = self.stored_bytes = 0
 
@@ -98,13 +101,26 @@ class ShardWriter:
         self._pool.shutdown()
 
     def _work(self, key: str, values: NDArray[Any], geometry: Geometry, over: bool) -> int:
-        if not hasattr(self._benches, "own"):
-            self._benches.own = _Bench()
-        content = self._benches.own.put_together(values, geometry)
-        before = (self._place.size(key) or 0) if over else 0
-        self._check()
-        self._place.put_chunk(key, content, over=over)
-        return len(content) - before
+        bench = self._bench(values.nbytes)
+        try:
+            content = bench.put_together(values, geometry)
+            before = (self._place.size(key) or 0) if over else 0
+            self._check()
+            self._place.put_chunk(key, content, over=over)
+            return len(content) - before
+        finally:
+            with self._lock:
+                self._free.append(bench)
+
+    def _bench(self, size: int) -> "_Bench":
+        """Take a free bench, though none for objects much larger: one of these would need another then."""
+        with self._lock:
+            fitting = [bench for bench in self._free if bench.size <= _MUCH * max(size, mmap.PAGESIZE)]
+            if not fitting:
+                return _Bench()
+            bench = max(fitting, key=lambda bench: bench.size)
+            self._free.remove(bench)
+            return bench
 
 
 class _Bench:
@@ -113,6 +129,11 @@ class _Bench:
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
         self._used = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory."""
+        return len(self._memory)
 
     def put_together(self, values: NDArray[Any], geometry: Geometry) -> memoryview:
         """Encode values as Zarr does; what is returned is overwritten by the next."""
