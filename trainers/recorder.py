@@ -1,12 +1,9 @@
 """Record any network in any training loop: the activations of its layers on a probe, epoch by epoch, into a store."""
 
-import json
 import operator
-import platform
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from math import isfinite, sqrt
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -20,28 +17,23 @@ from torch.optim import Optimizer
 from ipstore.binning import Binning
 from ipstore.errors import IpstoreError, ParameterError, ResumeError, RunExistsError, SpaceError
 from ipstore.group import remove_group
-from ipstore.levels import check_level, encode
+from ipstore.levels import encode
 from ipstore.parts import part_name
 from ipstore.places import DOCUMENT, Location, locate
 from ipstore.plan import SPLITS, RunPlan
-from ipstore.reader import open_published
-from ipstore.schema import StaticArray
 from ipstore.trainers.modules import unwrap
 from ipstore.trainers.moments import RunningMoments, squared_norms, watch
-from ipstore.trainers.probe_sets import ProbeSet, probe_set
+from ipstore.trainers.probe_sets import probe_set
 from ipstore.trainers.recorded_layers import RecordedLayers, Rules
+from ipstore.trainers.recorded_runs import ASSUMED_EPOCHS, check_same, epoch_of, how_to_record_less, recorded_plan
 from ipstore.trainers.recordings import Recording, shard_of
 from ipstore.trainers.streaming import DivergedWarning
-from ipstore.version import __version__
 from ipstore.writer import RunWriter
 
 __all__ = ["Metric", "Recorder"]
 
 Metric = float | Tensor | Mapping[str, float | Tensor]
 """One number, of the training samples; or ``{"train": ..., "test": ...}``."""
-
-_ASSUMED_EPOCHS = 100
-"""Recordings for which there has to be room, where nobody says how many there will be."""
 
 
 class Recorder:
@@ -101,6 +93,7 @@ class Recorder:
         default as many as 256 MB hold, at most 64. Two blocks of so many epochs are held in memory.
     resume : bool or mapping
         Go on with the run, if there is one, after its last commit; or, with what `state_dict` gave, at that epoch.
+        In distributed training only the latter.
     overwrite : bool
         Replace a run of that name.
 
@@ -176,9 +169,15 @@ class Recorder:
         if not isinstance(model, nn.Module):
             raise ParameterError(f"model must be a torch.nn.Module but got {type(model).__name__}")
         bare = unwrap(model)  # whatever is refused of it is refused in each process
-        if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank():
+        rank, processes = _place()
+        if processes > 1 and resume is True:
+            raise ParameterError(
+                "resume=True goes on where the store stands, and of several processes the first alone sees that: give "
+                "each what state_dict() gave, resume=state"
+            )
+        if rank:
             if isinstance(resume, Mapping):
-                self.last_epoch = _epoch_of(resume, self.run)
+                self.last_epoch = epoch_of(resume, self.run)
             return
         for what, value in (("batch_size", batch_size), ("every", every), ("epochs", epochs)):
             if value is not None and (type(value) is not int or value < 1):
@@ -192,7 +191,7 @@ class Recorder:
         parameters = [parameter for own in self._layers.parameters().values() for parameter in own]
         self._moments = {each: RunningMoments(parameters, each) for each in optimizers or (None,)}
         self._parameters = parameters
-        plan = _plan(
+        plan = recorded_plan(
             bare,
             found,
             self._layers,
@@ -212,7 +211,7 @@ class Recorder:
                 )
         again = resume is not False and (locate(store) / self.run).exists(DOCUMENT)
         if isinstance(resume, Mapping):
-            self.last_epoch = _epoch_of(resume, self.run)
+            self.last_epoch = epoch_of(resume, self.run)
             if not again:
                 raise ResumeError(
                     f"there is no run {self.run!r} to go on with at epoch {self.last_epoch}: give the store that holds "
@@ -223,10 +222,10 @@ class Recorder:
             writer = (
                 RunWriter.resume(store, self.run)
                 if again
-                else RunWriter.create(store, self.run, plan, epochs or _ASSUMED_EPOCHS, overwrite=overwrite)
+                else RunWriter.create(store, self.run, plan, epochs or ASSUMED_EPOCHS, overwrite=overwrite)
             )
         except SpaceError as error:
-            raise SpaceError(f"{error}. {_smaller(self.layers, found, epochs)}") from error
+            raise SpaceError(f"{error}. {how_to_record_less(self.layers, found, epochs)}") from error
         try:
             if again:
                 self._go_on(writer, plan, resume)
@@ -244,24 +243,8 @@ class Recorder:
         self._watched = [watch(each, self._moments[each].step) for each in optimizers]
 
     def _go_on(self, writer: RunWriter, plan: RunPlan, resume: bool | Mapping[str, Any]) -> None:
-        """Hold a stored run against what would be recorded, and go on after it."""
-        stored = writer.attrs
-        binning = plan.binning.to_attrs() if plan.binning and plan.level == "codes" else None
-        wanted = {**plan.attrs, "level": plan.level, "seeds": list(plan.seeds), "binning": binning}
-        for what in ("model", "config", "level", "binning", "seeds", "part_of"):
-            if differing := _differing(what, stored.get(what), json.loads(json.dumps(wanted.get(what)))):
-                raise ResumeError(
-                    f"run {self.run!r} cannot be gone on with: {differing}. Give what it was begun with, or record "
-                    "under another name, or with overwrite=True"
-                )
-        probe = open_published(writer.place)["probe"]
-        given = {array.path.removeprefix("probe/"): array.values for array in plan.probe}
-        for name in sorted({*given, *map(str, probe.data_vars)}):
-            if name not in given or name not in probe or not np.array_equal(probe[name], given[name]):
-                raise ResumeError(
-                    f"run {self.run!r} cannot be gone on with: its probe/{name} is not that of this probe. Give the "
-                    "samples with which it was begun, in their order, or record under another name"
-                )
+        """Go on after a stored run."""
+        check_same(writer, plan)
         reached = writer.last_epoch or 0
         if isinstance(resume, Mapping):
             if reached < resume["recorded"] or (self.last_epoch and not writer.epochs):
@@ -274,7 +257,7 @@ class Recorder:
             self.last_epoch = reached
         self._recorded = writer.last_epoch or 0
         self._layers.load_state(writer.state())
-        stored["status"] = "running"
+        writer.attrs["status"] = "running"
 
     def step(self, optimizer: Optimizer | None = None) -> None:
         """Take in the gradients of a step; an `optimizer` that was given to the recorder does so by itself.
@@ -425,69 +408,11 @@ class Recorder:
             )
 
 
-def _plan(
-    model: nn.Module,
-    probe: ProbeSet,
-    layers: RecordedLayers,
-    config: Mapping[str, Any],
-    *,
-    seed: int,
-    train: ArrayLike | None,
-    level: str,
-    binning: Binning | None,
-    shard: int | None,
-) -> RunPlan:
-    if check_level(level) == "weights":
-        raise ParameterError(
-            "level 'weights' builds ipstore's own networks again, and no others: record at level 'full', 'half' or "
-            "'codes'"
-        )
-    task = probe.task
-    arrays = [
-        StaticArray("probe/x", ("sample", "feature"), task.x),
-        StaticArray("probe/y", ("sample",), task.y),
-        StaticArray("probe/p_x", ("sample",), task.p_x),
-        StaticArray("probe/p_y_given_x", ("sample", "class"), task.p_y_given_x),
-        StaticArray("probe/x_id", ("sample",), task.x_id),
-    ]
-    if train is not None:
-        mask = np.asarray(train)
-        if mask.shape != (len(probe),) or mask.dtype != np.bool_:
-            raise ParameterError(
-                f"train must say True or False of each of the {len(probe)} samples that are recorded, but is "
-                f"{mask.dtype} of shape {mask.shape}"
-            )
-        arrays.append(StaticArray("probe/train", ("seed", "sample"), mask[None]))
-    kind = type(model)
-    return RunPlan(
-        layers=layers.widths,
-        parameters={},
-        seeds=[seed],
-        probe=arrays,
-        attrs={
-            "task": task.name or "custom",
-            "task_params": dict(task.params),
-            "labels": task.labels,
-            "probe": "population" if task.population else "sample",
-            "model": {
-                "kind": "module",
-                "class": f"{kind.__module__}.{kind.__qualname__}",
-                "parameters": sum(parameter.numel() for parameter in model.parameters()),
-                "layers": layers.described,
-                "left_out": layers.left_out,
-            },
-            "config": {**config, **probe.about},
-            "versions": {
-                "ipstore": __version__,
-                "python": platform.python_version(),
-                **{package: version(package) for package in ("numpy", "torch", "zarr")},
-            },
-        },
-        level=check_level(level),
-        binning=binning,
-        shard=shard,
-        loss={"long_name": "loss"},
-    )
+def _place() -> tuple[int, int]:
+    """Give the rank of this process in distributed training, and of how many."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
 
 
 def _optimizers(given: object) -> list[Optimizer]:
@@ -506,24 +431,6 @@ def _optimizers(given: object) -> list[Optimizer]:
     return found
 
 
-def _differing(name: str, stored: Any, given: Any) -> str:
-    """Say where two JSON values differ first; nothing if they do not."""
-    if isinstance(stored, dict) and isinstance(given, dict):
-        parts = (_differing(f"{name}.{key}", stored.get(key), given.get(key)) for key in {**stored, **given})
-        return next(filter(None, parts), "")
-    return "" if stored == given else f"its {name} is {stored!r}, and now it is {given!r}"
-
-
-def _epoch_of(state: Mapping[str, Any], run: str) -> int:
-    """Read the epoch of what `Recorder.state_dict` gave."""
-    if any(type(state.get(key)) is not int for key in ("epoch", "recorded")) or state.get("run") != run:
-        raise ResumeError(
-            f"the state is not of run {run!r} but {dict(state)!r}; give what this run's recorder gave as state_dict()"
-        )
-    epoch: int = state["epoch"]
-    return epoch
-
-
 def _by_split(name: str, metric: Metric | None) -> dict[str, float]:
     """Give a metric by split, as far as it was given."""
     given = metric if isinstance(metric, Mapping) else {} if metric is None else {"train": metric}
@@ -537,15 +444,4 @@ def _by_split(name: str, metric: Metric | None) -> dict[str, float]:
     raise ParameterError(
         f"{name} is a number, of the training samples, or a mapping with {' and '.join(map(repr, SPLITS))}, but got "
         f"{sorted(given)}"
-    )
-
-
-def _smaller(layers: Mapping[str, int], probe: ProbeSet, epochs: int | None) -> str:
-    """Say what a recording consists of, and how it becomes smaller."""
-    widest = sorted(layers, key=lambda name: -layers[name])[:3]
-    sizes = ", ".join(f"{name} {layers[name] * len(probe) * 4 / 1e6:,.1f} MB" for name in widest)
-    assumed = f", epochs= if there will be fewer than the {_ASSUMED_EPOCHS} assumed" if epochs is None else ""
-    return (
-        f"The widest layers take, each epoch: {sizes}. Give reduce= ('mean', 'pca:64' or 'random:64'), sample=, fewer "
-        f"layers=, a larger every=, level='half' or 'codes'{assumed}"
     )

@@ -195,20 +195,21 @@ def huggingface(folder: Path, recorded: bool) -> None:
 
 
 def sharded(folder: Path, recorded: bool) -> None:
-    """Spread one layer's parameters over the processes: each is told that this cannot be recorded."""
+    """Go on where the store stands; spread a layer over the processes: each is told that neither can be."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     if not recorded:
         return
     torch.distributed.init_process_group("gloo")
-    model = network()
-    fully_shard(model.get_submodule("6"), mesh=init_device_mesh("cpu", (2,)))
-    told = ""
-    try:
-        Recorder(folder / "runs.zarr", model, PROBE, "mine")
-    except ParameterError as error:
-        told = str(error)
+    whole, spread = network(), network()
+    fully_shard(spread.get_submodule("6"), mesh=init_device_mesh("cpu", (2,)))
+    told = []
+    for model, resume in ((whole, True), (spread, False)):
+        try:
+            Recorder(folder / "runs.zarr", model, PROBE, "mine", resume=resume)
+        except ParameterError as error:
+            told.append(str(error))
     keep(folder, recorded, told=told)
 
 
@@ -289,10 +290,12 @@ def test_two_processes_train_as_without_a_record(what: str, tmp_path: Path) -> N
         assert first.values.tobytes() == second.values.tobytes(), name
 
 
-def test_parameters_that_are_spread_over_processes_are_refused_by_each(tmp_path: Path) -> None:
+def test_what_several_processes_cannot_record_is_refused_by_each(tmp_path: Path) -> None:
     both("sharded", tmp_path)
     for each in left(tmp_path, "recorded"):
-        assert "has its parameters spread over processes" in each["told"]
+        standing, spread = each["told"]
+        assert "give each what state_dict() gave" in standing
+        assert "has its parameters spread over processes" in spread
     assert not (tmp_path / "runs.zarr").exists()
 
 
