@@ -220,13 +220,13 @@ def add_recorder(repeats: int, folder: str | None, add: Any) -> None:
             f"{recorded['ratio to the bare loop'][case]:.2f}x ({low:.2f} to {high:.2f})",
         )
     add(
-        "what the Recorder adds to an epoch",
+        "what logging adds to an epoch",
         f"the network's pass over the probe, {milliseconds['probe']:.1f} ms",
         "stated",
         f"{recorded['added, over the bare pass']:.1f}x",
     )
-    for case, ratio in recorded["torchlens, over what the Recorder adds"].items():
-        add("what the Recorder adds to an epoch", f"{case}, {milliseconds[case]:.0f} ms", "≥ 20", f"{ratio:.0f}x less")
+    for case, ratio in recorded["torchlens, over what logging adds"].items():
+        add("what logging adds to an epoch", f"{case}, {milliseconds[case]:.0f} ms", "≥ 20", f"{ratio:.0f}x less")
     held = recorder.memory(folder=folder)
     add(
         f"memory of a Recorder, {held['epoch_bytes'] / 1e6:.0f} MB an epoch",
