@@ -53,15 +53,18 @@ def connected(address: str | None) -> Iterator[None]:
             "a Dask scheduler is spoken to by the package distributed, which is not installed: "
             "pip install 'ipstore[distributed]'"
         ) from error
+    from dask import config
+
     connect: Any = Client  # it carries no types
     try:
-        client = connect(address, timeout=_PATIENCE)
+        # Not as the default: one that does not come about would stay that, and whatever is computed next wait for it.
+        client = connect(address, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:  # a TimeoutError is an OSError
         raise UnreachableError(
             f"no Dask scheduler answers at {address!r} ({' '.join(str(error).split())}): give the address that "
             "`dask scheduler` prints, such as tcp://10.0.0.1:8786"
         ) from error
-    with client:
+    with client, config.set(scheduler=client):
         yield
 
 

@@ -75,13 +75,12 @@ class Reduction:
 
     def fit(self, outputs: Tensor) -> None:
         """Find the principal components of the outputs (sample, ...)."""
-        rows = outputs.reshape(len(outputs), -1).double().cpu()
-        mean = rows.mean(0)
-        count = parse_rule(self.rule)[1][0]
-        components = torch.linalg.svd(rows - mean, full_matrices=False).Vh[:count]
-        largest = components.gather(1, components.abs().argmax(1, keepdim=True))
-        components = components * largest.sign()  # a direction has two names; this one does not hang on the solver
-        self.arrays = {"components": components.float().numpy(), "mean": mean.float().numpy()}
+        from sklearn.decomposition import PCA
+
+        rows = outputs.reshape(len(outputs), -1).double().cpu().numpy()
+        with np.errstate(invalid="ignore", divide="ignore"):  # a layer that is constant has no variance to share out
+            found = PCA(parse_rule(self.rule)[1][0], random_state=0).fit(rows)
+        self.arrays = {"components": found.components_.astype(np.float32), "mean": found.mean_.astype(np.float32)}
 
     def __call__(self, output: Tensor) -> Tensor:
         """Reduce outputs (sample, ...) to (sample, unit)."""

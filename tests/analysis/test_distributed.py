@@ -293,6 +293,33 @@ def test_no_scheduler_there() -> None:
                 pass
 
 
+def current() -> Client | None:
+    cluster = scheduling.current_cluster()
+    return None if cluster is None else cluster._client
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_scheduler_that_did_not_answer_is_not_waited_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor while the attempt is still under way, as it can be when patience ends."""
+    distributed: Any = pytest.importorskip("distributed")
+    before, during = current(), []
+    connect = distributed.Client._ensure_connected
+
+    async def watched(client: Client, timeout: float | None = None) -> None:
+        during.append(current())
+        await connect(client, timeout=timeout)
+
+    monkeypatch.setattr(distributed.Client, "_ensure_connected", watched)
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        with (
+            pytest.raises(UnreachableError),
+            scheduling.connected(f"tcp://127.0.0.1:{one.getsockname()[1]}"),
+        ):
+            pass
+    assert [during, current()] == [[before], before]
+
+
 def test_distributed_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     told = r"pip install 'ipstore\[distributed\]'"
