@@ -288,6 +288,7 @@ def test_json_of_a_figure(store: Path, tmp_path: Path) -> None:
     assert found == {"figure": "plane", "run": "hard", "shows": shows, "file": str(file)}
 
 
+@pytest.mark.long
 def test_figures_of_several_estimators(store: Path, tmp_path: Path) -> None:
     from ipstore.analysis.figures import FIGURES
 

@@ -196,10 +196,8 @@ def test_a_seed_that_diverged_is_left_out_and_said_so(tmp_path: Path) -> None:
 # Figures ----------------------------------------------------------------------
 
 
-LONG = pytest.mark.long  # each figure is drawn by the tests of the figures themselves
-
-
-@pytest.mark.parametrize("figure", ["bound", pytest.param("beta", marks=LONG), pytest.param("residual", marks=LONG)])
+@pytest.mark.long  # each figure is drawn by the tests of the figures themselves
+@pytest.mark.parametrize("figure", ["bound", "beta", "residual"])
 def test_figures_of_the_bound_compute_what_they_show(store: Path, tmp_path: Path, figure: str) -> None:
     file = tmp_path / "one.png"
     words = ("plot", store / "rule-tanh", figure, "-o", file, "--every", "5")
@@ -214,7 +212,7 @@ def test_figures_of_the_bound_compute_what_they_show(store: Path, tmp_path: Path
     assert analysed["result"] == name  # the same question, whoever asks it
 
 
-@pytest.mark.parametrize("figure", ["plane", pytest.param("snapshots", marks=LONG)])
+@pytest.mark.parametrize("figure", ["plane", pytest.param("snapshots", marks=pytest.mark.long)])
 def test_the_curve_goes_under_a_plane(store: Path, tmp_path: Path, figure: str) -> None:
     plain, bounded = tmp_path / "plain.html", tmp_path / "bounded.html"
     words = ("plot", store / "hard", figure, "--information", "0.9", "-o")

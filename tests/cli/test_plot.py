@@ -36,6 +36,7 @@ def same_figure(file: Path, figure: Any) -> bool:
     return file.read_bytes() == figures.save(figure, file.with_name(f"expected{file.suffix}")).read_bytes()
 
 
+@pytest.mark.long
 def test_a_sweep_is_drawn_along_one_axis_and_its_analyses_are_kept(swept: Path, tmp_path: Path) -> None:
     file = tmp_path / "one.png"
     shown = ipstore("plot", swept, "sweep", "--over", "hidden", "--at", "batch_size=512", "-o", file).stdout

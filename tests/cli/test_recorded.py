@@ -14,7 +14,6 @@ import ipstore as library
 from ipstore.trainers import Recorder
 from tests.cli.conftest import ipstore, ipstore_json
 
-_WITH_ANALYSES = ("plane", "residual")
 EPOCHS = 4
 SAMPLES = 120
 
@@ -71,7 +70,8 @@ def test_layers_are_held_against_the_bound_of_the_sample(store: Path) -> None:
     assert "of the sampled inputs" in ipstore("bound", store / "cnn").stdout
 
 
-@pytest.mark.parametrize("figure", ["gradients", *(pytest.param(f, marks=pytest.mark.long) for f in _WITH_ANALYSES)])
+@pytest.mark.long
+@pytest.mark.parametrize("figure", ["plane", "gradients", "residual"])
 def test_figures_are_drawn(store: Path, tmp_path: Path, figure: str) -> None:
     file = tmp_path / f"{figure}.svg"
     ipstore("plot", store / "cnn", figure, "-o", file)

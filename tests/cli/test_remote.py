@@ -29,6 +29,7 @@ def test_every_command_takes_a_url(s3: str, tmp_path: Path) -> None:
         assert hidden not in "".join(said)
 
 
+@pytest.mark.long
 def test_what_is_wrong_is_said_in_one_line(s3: str, object_server: ObjectServer) -> None:
     failed = ipstore_json("info", s3, code=1)
     assert failed["error"] == {"kind": "not-found", "message": f"there is no store at '{s3}'"}

@@ -184,7 +184,7 @@ def test_captured_epochs() -> None:
             captured_epochs(10, **wrong)
 
 
-@pytest.mark.parametrize("processes", [0, 2])
+@pytest.mark.parametrize("processes", [0, pytest.param(2, marks=pytest.mark.long)])
 def test_a_diverging_seed_is_kept_marked_and_named(tmp_path: Path, processes: int) -> None:
     config = TrainConfig(hidden=(5, 3), activation="linear", epochs=6, batch_size=256, learning_rate=3e19)
     with pytest.warns(DivergedWarning, match=r"3 of 3 seeds is not finite: 3 \(from epoch \d+\)"):
@@ -230,15 +230,9 @@ def _start(store: Path, processes: int) -> "subprocess.Popen[str]":
     raise AssertionError(child.communicate()[1])
 
 
-@pytest.mark.parametrize(
-    ("number", "processes"),
-    [
-        pytest.param(signal.SIGINT, 0, marks=pytest.mark.long),  # Ctrl-C is sent to the command line by its own test
-        pytest.param(signal.SIGINT, 2, marks=pytest.mark.long),
-        (signal.SIGTERM, 0),
-        pytest.param(signal.SIGTERM, 2, marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.long  # Ctrl-C is sent to the command line by its own test
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("processes", [0, 2])
 def test_a_signal_commits_what_is_whole(tmp_path: Path, processes: int, number: signal.Signals) -> None:
     child = _start(tmp_path, processes)
     child.send_signal(number)
@@ -253,7 +247,8 @@ def test_a_signal_commits_what_is_whole(tmp_path: Path, processes: int, number: 
     assert_same(whole, continued)
 
 
-@pytest.mark.parametrize("processes", [pytest.param(0, marks=pytest.mark.long), 2])
+@pytest.mark.long
+@pytest.mark.parametrize("processes", [0, 2])
 def test_a_killed_capture_resumes_bit_for_bit(tmp_path: Path, processes: int) -> None:
     child = _start(tmp_path, processes)
     child.kill()
