@@ -1,9 +1,7 @@
 """What a run is that was recorded: its plan, and whether a stored one is the same."""
 
 import json
-import platform
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -17,8 +15,8 @@ from ipstore.plan import RunPlan
 from ipstore.reader import open_published
 from ipstore.schema import StaticArray
 from ipstore.trainers.probe_sets import ProbeSet
+from ipstore.trainers.provenance import probe_arrays, task_attrs
 from ipstore.trainers.recorded_layers import RecordedLayers
-from ipstore.version import __version__
 from ipstore.writer import RunWriter
 
 __all__ = ["ASSUMED_EPOCHS", "check_same", "epoch_of", "how_to_record_less", "recorded_plan"]
@@ -52,13 +50,7 @@ def recorded_plan(
             "'codes'"
         )
     task = probe.task
-    arrays = [
-        StaticArray("probe/x", ("sample", "feature"), task.x),
-        StaticArray("probe/y", ("sample",), task.y),
-        StaticArray("probe/p_x", ("sample",), task.p_x),
-        StaticArray("probe/p_y_given_x", ("sample", "class"), task.p_y_given_x),
-        StaticArray("probe/x_id", ("sample",), task.x_id),
-    ]
+    arrays = probe_arrays(task)
     if train is not None:
         mask = np.asarray(train)
         if mask.shape != (len(probe),) or mask.dtype != np.bool_:
@@ -74,10 +66,7 @@ def recorded_plan(
         seeds=[seed],
         probe=arrays,
         attrs={
-            "task": task.name or "custom",
-            "task_params": dict(task.params),
-            "labels": task.labels,
-            "probe": "population" if task.population else "sample",
+            **task_attrs(task),
             "model": {
                 "kind": "module",
                 "class": f"{kind.__module__}.{kind.__qualname__}",
@@ -86,11 +75,6 @@ def recorded_plan(
                 "left_out": layers.left_out,
             },
             "config": {**config, **probe.about},
-            "versions": {
-                "ipstore": __version__,
-                "python": platform.python_version(),
-                **{package: version(package) for package in ("numpy", "torch", "zarr")},
-            },
         },
         level=check_level(level),
         binning=binning,

@@ -1,14 +1,12 @@
 """Train an ensemble and stream it into a store: the whole of a capture."""
 
 import os
-import platform
 import queue
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -35,8 +33,8 @@ from ipstore.trainers.blocks import captured_epochs
 from ipstore.trainers.config import TrainConfig
 from ipstore.trainers.interrupts import Interrupts
 from ipstore.trainers.processes import Job, share_out, worker_blocks
+from ipstore.trainers.provenance import probe_arrays, task_attrs
 from ipstore.trainers.tasks.base import Task
-from ipstore.version import __version__
 from ipstore.writer import BackgroundWriter, RunWriter
 
 __all__ = [
@@ -111,33 +109,17 @@ def plan_run(
     names = [*(f"layer{place}" for place in range(1, len(widths) - 1)), "output"]
     schedule = {"every": every, "log_spaced": log_spaced}
     attrs = {
-        "task": task.name or "custom",
-        "task_params": dict(task.params),
-        "labels": task.labels,
-        "probe": "population" if task.population else "sample",
+        **task_attrs(task),
         "model": {"kind": "mlp", "widths": widths, "activation": config.activation, "output": "softmax"},
         "config": {**config.to_dict(), **schedule},
-        "versions": {
-            "ipstore": __version__,
-            "python": platform.python_version(),
-            **{package: version(package) for package in ("numpy", "torch", "zarr")},
-        },
     }
-    probe = {
-        "x": ("sample", "feature"),
-        "y": ("sample",),
-        "p_x": ("sample",),
-        "p_y_given_x": ("sample", "class"),
-        "x_id": ("sample",),
-    }
-    arrays = [StaticArray(f"probe/{name}", dims, np.asarray(getattr(task, name))) for name, dims in probe.items()]
     masks = [task.split(int(seed), config.train_fraction) for seed in seeds]
     train = np.array(masks, np.bool_).reshape(len(seeds), len(task.x))
     return RunPlan(
         layers=dict(zip(names, widths[1:], strict=True)),
         parameters={name: (i + 1) * o for name, i, o in zip(names, widths[:-1], widths[1:], strict=True)},
         seeds=[int(seed) for seed in seeds],
-        probe=[*arrays, StaticArray("probe/train", ("seed", "sample"), train)],
+        probe=[*probe_arrays(task), StaticArray("probe/train", ("seed", "sample"), train)],
         attrs=attrs,
         level=level,
         binning=binning,
