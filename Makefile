@@ -16,7 +16,7 @@ demo: $(READY)  ## train the paper's networks, stream them into a store, draw th
 # Files are handed out in the order given, what takes longest first, so that no core waits long for another at the end.
 test: $(READY)  ## every test and every code block of the documents, save those marked long
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n logical --dist loadfile --no-loadscope-reorder \
-		README.md docs tests/trainers tests
+		docs tests/trainers tests
 
 test-faults: $(READY)  ## kills, power cuts, failing stores: trials drawn anew for MINUTES minutes, and five more for all that is fixed
 	OMP_NUM_THREADS=1 IPSTORE_FAULT_MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/faults

@@ -153,6 +153,7 @@ SERVED = "docs/scale.md"
 LONG = {
     ROOT / document
     for document in (
+        "README.md",
         "docs/bound.md",
         "docs/choosing.md",
         "docs/dynamics.md",

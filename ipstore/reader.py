@@ -134,7 +134,11 @@ def in_tasks(tree: xr.DataTree) -> xr.DataTree:
     """
     chunked: xr.DataTree = with_activations(tree.copy()).map_over_datasets(
         lambda node: node.assign(
-            {name: array.chunk(_task_chunks(array)) for name, array in node.data_vars.items() if array.chunks is None}
+            {
+                name: array.variable.chunk(_task_chunks(array))  # without its coordinates, which stay in memory
+                for name, array in node.data_vars.items()
+                if array.chunks is None
+            }
         )
     )
     return chunked

@@ -206,6 +206,7 @@ def test_without_ffmpeg_a_way_out_is_named_before_any_work(monkeypatch: pytest.M
         figures.check_path(tmp_path / "x.mp4")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the program ffmpeg")
 def test_an_mp4_is_read_back_by_ffmpeg(gif: Path, tmp_path: Path) -> None:
     path = figures.save(figures.snapshots(moving()), tmp_path / "x.mp4")

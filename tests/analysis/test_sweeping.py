@@ -32,7 +32,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tree(store: Path) -> xr.DataTree:
     return ipstore.open(store)
 

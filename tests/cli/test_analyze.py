@@ -256,7 +256,7 @@ def test_an_empty_store_has_nothing_to_analyse(tmp_path: Path) -> None:
         ("plane", ".png", b"\x89PNG"),
         ("plane", ".html", b"\n<!DOCTYPE html>"),
         ("snapshots", ".svg", b"<?xml"),
-        ("snapshots", ".gif", b"GIF89a"),
+        pytest.param("snapshots", ".gif", b"GIF89a", marks=pytest.mark.long),
     ],
 )
 def test_a_figure_is_written_and_its_analysis_made_first(

@@ -59,7 +59,9 @@ def along(length: int, lists: bool) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.parametrize("sharded", [True, False])
-@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8", "int64"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", "uint8", *(pytest.param(name, marks=pytest.mark.long) for name in ("float16", "int64"))]
+)
 @given(data=st.data())
 def test_whatever_is_selected_is_what_zarr_python_gives(
     tmp_path_factory: pytest.TempPathFactory, dtype: str, sharded: bool, data: st.DataObject

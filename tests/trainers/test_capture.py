@@ -114,8 +114,11 @@ def test_other_seeds_change_no_bit(reference: xr.DataTree, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("optimizer", "stop", "processes"),
     [
-        *[("sgd", 3, 0), ("sgd", 4, 0), ("sgd", 6, 0), ("adam", 3, 2), ("adam", 4, 0), ("adam", 6, 0)],
-        *[pytest.param(*each, 2, marks=pytest.mark.long) for each in (("sgd", 3), ("sgd", 6), ("adam", 6))],
+        *[("sgd", 3, 0), ("sgd", 4, 0), ("sgd", 6, 0), ("adam", 4, 0), ("adam", 6, 0)],
+        *[
+            pytest.param(*each, 2, marks=pytest.mark.long)
+            for each in (("sgd", 3), ("sgd", 6), ("adam", 3), ("adam", 6))
+        ],
     ],
 )
 def test_extending_a_run_changes_no_bit(tmp_path: Path, optimizer: Any, stop: int, processes: int) -> None:
