@@ -172,6 +172,7 @@ def test_analysis_needs_no_torch() -> None:
     import_without({"torch"}, ["ipstore.analysis", *ANALYSIS])
 
 
+@pytest.mark.long
 def test_analysis_save_its_figures_needs_no_plotting() -> None:
     quiet = [name for name in ANALYSIS if not name.startswith("ipstore.analysis.figures")]
     import_without({"torch"} | PLOTTING, ["ipstore.analysis", *quiet])

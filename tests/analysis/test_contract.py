@@ -464,6 +464,7 @@ def test_every_estimator_keeps_it(name: str, promise: str) -> None:
         getattr(contract, promise)()
 
 
+@pytest.mark.long
 def test_needs_no_pytest_and_nothing_heavy() -> None:
     code = (
         "import sys; sys.modules['pytest'] = None; import ipstore.analysis.testing; "

@@ -138,6 +138,7 @@ def test_one_task_for_each_block_and_no_data_on_the_way(tmp_path: Path) -> None:
     assert len(pickle.dumps(graph)) < 1024 * blocks + 4096 * (layers + probe)
 
 
+@pytest.mark.long
 def test_damage_is_an_error_there_too(run: Path, client: Client) -> None:
     chunk = run / "activations/layer1/c.1.2.0.0"
     whole = chunk.read_bytes()
@@ -185,6 +186,7 @@ fragile = Estimator(
 FRAGILE = f"{__name__}:fragile"
 
 
+@pytest.mark.long
 def test_one_that_fails_does_not_stop_the_others(run: Path, client: Client) -> None:
     means = by_threads(analyze, run.parent, run.name, FRAGILE)["I_XT"]
     at = float(means[-1, 0, 0])  # fails in the last slab
@@ -217,6 +219,7 @@ def test_an_error_comes_back_as_itself(kind: type[Exception]) -> None:
     assert vars(again) == vars(error)
 
 
+@pytest.mark.long
 def test_an_interrupted_one_goes_on_where_it_was(run: Path, client: Client) -> None:
     def interrupt(done: int, total: int) -> None:
         if done >= 8:
@@ -242,6 +245,7 @@ def killing(client: Client, count: int) -> tuple[Callable[[int, int], None], lis
     return on_progress, left
 
 
+@pytest.mark.long
 def test_a_killed_worker_changes_nothing(run: Path, client: Client) -> None:
     on_progress, left = killing(client, 1)
     found = analyze(run.parent, run.name, on_progress=on_progress)
@@ -327,6 +331,7 @@ def test_distributed_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("impatient")
 def test_no_workers(run: Path) -> None:
     with cluster(0) as client:
@@ -336,6 +341,7 @@ def test_no_workers(run: Path) -> None:
     assert "results" not in ipstore.open(run).children
 
 
+@pytest.mark.long
 def test_a_worker_that_does_not_see_the_run(run: Path, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(run.parent)  # a path that each process sees differently
     with pytest.raises(StoreNotFoundError, match=r"worker tcp://.* does not see the run '/proc/self/cwd/run'"):
@@ -347,6 +353,7 @@ def say_version(version: str) -> str:
     return before
 
 
+@pytest.mark.long
 def test_a_worker_of_another_version(run: Path, client: Client) -> None:
     worker = next(iter(client.nthreads()))
     before = client.run(say_version, "0.0.7", workers=[worker])[worker]
@@ -359,6 +366,7 @@ def test_a_worker_of_another_version(run: Path, client: Client) -> None:
     analyze(run.parent, run.name)
 
 
+@pytest.mark.long
 def test_what_is_stored_needs_no_workers(run: Path) -> None:
     by_threads(analyze, run.parent, run.name)
     with cluster(0):

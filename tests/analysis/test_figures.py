@@ -475,7 +475,9 @@ class Fetches(HTMLParser):
             self.found += re.findall(r"@import[^;]*|url\(\s*['\"]?https?:[^)]*", data)
 
 
-@pytest.mark.parametrize("name", figures.FIGURES)
+@pytest.mark.parametrize(
+    "name", ["plane", *(pytest.param(name, marks=pytest.mark.long) for name in figures.FIGURES if name != "plane")]
+)
 def test_html_asks_no_host_for_anything(name: str, tmp_path: Path) -> None:
     page = figures.save(
         figures.FIGURES[name](*planes_for(name, epochs=5, layers=LAYERS[2:])), tmp_path / "figure.html"
@@ -578,6 +580,7 @@ def test_a_failed_write_keeps_the_old_file(monkeypatch: pytest.MonkeyPatch, tmp_
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["bokeh", "matplotlib"])
 def test_a_notebook_keeps_the_backend_it_chose(backend: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(hv.Store, "current_backend", backend)

@@ -51,6 +51,7 @@ def gif(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return figures.save(figures.snapshots(moving()), tmp_path_factory.mktemp("films") / "moving.GIF")
 
 
+@pytest.mark.long
 def test_a_gif_has_every_frame_and_holds_the_last(gif: Path) -> None:
     shown, times = film_frames(gif)
     assert times == [100, 100, 100, 100, 2000]

@@ -485,7 +485,10 @@ def test_panels_on_paper_have_the_size_that_they_should(empty: int) -> None:
     np.testing.assert_allclose(inches, np.broadcast_to([3.9, 3.3], inches.shape), rtol=1e-6)
 
 
-@pytest.mark.parametrize("run", ["<img src=x onerror=alert(1)>", "{run}", "a & b"])
+@pytest.mark.parametrize(
+    "run",
+    ["<img src=x onerror=alert(1)>", *(pytest.param(name, marks=pytest.mark.long) for name in ("{run}", "a & b"))],
+)
 def test_a_hostile_run_name_is_but_a_name(run: str, tmp_path: Path) -> None:
     figure = figures.sensitivity(grid_of_planes(seeds=2, epochs=2).assign_attrs(source_run=run), ["layer2"])
     page = figures.save(figure, tmp_path / "x.html").read_text()

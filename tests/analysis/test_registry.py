@@ -264,6 +264,7 @@ def test_activations_of_no_number(dtype: type) -> None:
         estimators.estimate("binned", T.astype(dtype), LABELS)
 
 
+@pytest.mark.long
 def test_import_pays_for_neither_numba_nor_torch_nor_holoviews() -> None:
     heavy = {"torch", "numba", "holoviews", "bokeh", "matplotlib", "distributed"}
     code = f"import sys, ipstore.analysis as a; a.estimators.get('binned'); print({heavy} & set(sys.modules))"

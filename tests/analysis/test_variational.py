@@ -418,6 +418,7 @@ def test_without_torch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         estimate(name, t, p)
 
 
+@pytest.mark.long
 def test_torch_is_imported_when_a_network_is_trained_and_not_before() -> None:
     script = (
         "import sys; from ipstore.analysis.estimators import get; from ipstore.analysis.probe import Probe\n"

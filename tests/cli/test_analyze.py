@@ -147,6 +147,7 @@ def test_a_part_of_the_probe_and_the_networks_answer(store: Path) -> None:
     assert "Y is the network's own answer, test samples only; stored as" in ipstore(*words).stdout
 
 
+@pytest.mark.long
 def test_labels_are_those_that_were_asked_for(tmp_path: Path) -> None:
     store = tmp_path / "runs.zarr"
     for name, task in (("soft", "rule:information=0.99"), ("certain", "rule")):  # the same networks: y is the same

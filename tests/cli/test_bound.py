@@ -83,6 +83,7 @@ def test_what_is_stored_is_not_computed_again_and_is_told_by_info(store: Path) -
     assert re.search(rf"^{first['result']} +binned +bins 30, .*tol 0.001", ipstore("info", store / "hard").stdout, re.M)
 
 
+@pytest.mark.long
 def test_labels_are_those_that_were_asked_for(store: Path) -> None:
     (soft,) = ipstore_json("bound", store / "rule-tanh", *COARSE)["bounds"]
     (hard,) = ipstore_json("bound", store / "rule-tanh", *COARSE, "--labels", "hard")["bounds"]

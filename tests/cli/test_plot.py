@@ -74,6 +74,7 @@ def test_gradients_of_a_run_are_drawn_with_their_crossing(swept: Path, tmp_path:
     assert same_figure(file, figures.gradients(few, crossing=dynamics.crossing(few)["crossing"]))
 
 
+@pytest.mark.long
 def test_a_film_has_the_rate_that_was_asked_for(swept: Path, tmp_path: Path) -> None:
     file = tmp_path / "one.gif"
     ipstore("plot", swept / "data-train_fraction=0.3", "snapshots", "-o", file, "--rate", "4")

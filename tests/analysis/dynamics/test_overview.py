@@ -128,6 +128,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> xr.DataTree:
     return ipstore.open(store, run="run")
 
 
+@pytest.mark.long
 def test_networks_of_the_paper(run: xr.DataTree) -> None:
     found = run.ip.dynamics()
     assert dict(found.sizes) == {"seed": 8, "layer": 6}
