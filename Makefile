@@ -5,7 +5,7 @@ TORCH := 2.13.0
 BIN := .venv/bin
 READY := .venv/ready
 MINUTES ?= 5
-INSTALL := -e '.[train,lightning,hf,distributed]' --group dev
+INSTALL := -e '.[train,lightning,hf,distributed,serve]' --group dev --group docs
 
 .PHONY: demo test test-faults check bench lock
 

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import ipstore
 from ipstore.errors import ParameterError
 from ipstore.trainers import Recorder
 from tests.store.synthetic import array
+from tests.trainers.same import assert_same_tensors
 
 pytestmark = pytest.mark.long
 
@@ -252,12 +252,6 @@ def both(what: str, folder: Path) -> None:
 
 def left(folder: Path, name: str) -> list[dict[str, Any]]:
     return [torch.load(folder / f"{name}-{rank}.pt", weights_only=True) for rank in range(2)]
-
-
-def assert_same_tensors(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
-    assert first.keys() == second.keys()
-    for name, tensor in first.items():
-        assert tensor.numpy().tobytes() == second[name].numpy().tobytes(), name
 
 
 @pytest.mark.parametrize("what", ["plain", "lightning", "huggingface"])

@@ -3,9 +3,8 @@
 All of this is long: importing transformers takes six seconds. Nothing is fetched: models are made from configurations.
 """
 
-import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ import ipstore
 from ipstore.errors import MissingPackageError, ParameterError, ResumeError
 from ipstore.trainers import Recorder
 from tests.store.synthetic import array
+from tests.trainers.same import assert_same_tensors, generators
 
 if TYPE_CHECKING:
     from ipstore.trainers.integrations import HuggingFaceRecorder
@@ -141,21 +141,6 @@ def recorder(folder: Path, **options: Any) -> "HuggingFaceRecorder":
 
 def opened(folder: Path, run: str = "mine") -> Any:
     return ipstore.open(folder / "runs.zarr", run=run)
-
-
-def generators() -> tuple[bytes, bytes, object]:
-    return (
-        torch.get_rng_state().numpy().tobytes(),
-        np.random.get_state()[1].tobytes(),  # type: ignore[index]  # noqa: NPY002
-        random.getstate(),
-    )
-
-
-def assert_same_tensors(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
-    assert first.keys() == second.keys()
-    for name, tensor in first.items():
-        assert tensor.dtype == second[name].dtype
-        assert tensor.numpy().tobytes() == second[name].numpy().tobytes(), name
 
 
 def assert_recorded_as_by_hand(folder: Path, kind: str, epochs: list[dict[str, Tensor]], seed: int = 0) -> None:

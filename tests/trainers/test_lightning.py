@@ -8,7 +8,6 @@ import random
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ import ipstore
 from ipstore.errors import MissingPackageError, ParameterError, ResumeError, RunExistsError
 from ipstore.trainers import Recorder
 from tests.store.synthetic import array
+from tests.trainers.same import assert_same_tensors, generators
 
 if TYPE_CHECKING:
     from ipstore.trainers.integrations import LightningRecorder
@@ -141,21 +141,6 @@ def fit(model: Any, *callbacks: Any, epochs: int = 3, validation: bool = False, 
     checked = loader(shuffle=False) if hasattr(model, "note") else None
     trainer.fit(model, loader(), checked, ckpt_path=path)
     return trainer
-
-
-def generators() -> tuple[bytes, bytes, object]:
-    return (
-        torch.get_rng_state().numpy().tobytes(),
-        np.random.get_state()[1].tobytes(),  # type: ignore[index]  # noqa: NPY002
-        random.getstate(),
-    )
-
-
-def assert_same_tensors(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
-    assert first.keys() == second.keys()
-    for name, tensor in first.items():
-        assert tensor.dtype == second[name].dtype
-        assert tensor.numpy().tobytes() == second[name].numpy().tobytes(), name
 
 
 def recorder(store: Path, **options: Any) -> "LightningRecorder":
