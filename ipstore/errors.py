@@ -14,7 +14,9 @@
     ├── SpaceError (OSError)                    kind "space"         the run would not fit on the disk
     ├── StoreWriteError (OSError)               kind "write"         writing failed; the last commit stands
     ├── UnreachableError (ConnectionError)      kind "unreachable"   an object store or a scheduler that does not answer
-    │   └── ListingError                        kind "listing"       a web server that does not list its folders
+    │   ├── ListingError                        kind "listing"       a web server that does not list its folders
+    │   └── AccessError (PermissionError)       kind "access"        a web server that asks for other credentials
+    ├── AddressError (OSError)                  kind "address"       an address or port that cannot be listened on
     ├── CorruptionError (ValueError)            kind "corrupt"       stored bytes are not what was written
     ├── ActivationError (ValueError)            kind "activation"    activations that an estimator cannot take
     ├── EstimatorError (RuntimeError)           kind "estimator"     an estimator that failed at its work
@@ -30,7 +32,9 @@ from difflib import get_close_matches
 from typing import ClassVar
 
 __all__ = [
+    "AccessError",
     "ActivationError",
+    "AddressError",
     "CorruptionError",
     "EstimatorError",
     "FormatVersionError",
@@ -146,6 +150,18 @@ class ListingError(UnreachableError):
     """A web server does not list what lies in its folders."""
 
     kind = "listing"
+
+
+class AccessError(UnreachableError, PermissionError):
+    """A web server asks for credentials, or for others than it was given."""
+
+    kind = "access"
+
+
+class AddressError(IpstoreError, OSError):
+    """An address or a port that cannot be listened on."""
+
+    kind = "address"
 
 
 class CorruptionError(IpstoreError, ValueError):

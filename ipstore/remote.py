@@ -5,6 +5,7 @@ which its holder renews; a holder that stalled past the end finds the group's do
 names the version it replaces (``If-Match``) fails, and stops.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -24,11 +25,20 @@ from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore
 
-from ipstore.errors import ListingError, MissingPackageError, ParameterError, RunLockedError, UnreachableError
-from ipstore.places import DOCUMENT, LEASE, Place, Version
+from ipstore.credentials import CREDENTIALS, netrc_path, web_headers
+from ipstore.errors import (
+    AccessError,
+    ListingError,
+    MissingPackageError,
+    ParameterError,
+    RunLockedError,
+    UnreachableError,
+)
+from ipstore.places import DOCUMENT, LEASE, Place, Stamp, Version
+from ipstore.reaching import reachable
 from ipstore.schema import is_name
 
-__all__ = ["SCHEMES", "RemotePlace", "reachable"]
+__all__ = ["SCHEMES", "RemotePlace"]
 
 SCHEMES = ("s3", "gs", "az", "https", "http")
 """What a URL may begin with. Over ``https`` and ``http`` a store can be read, not written."""
@@ -43,13 +53,6 @@ _ENDPOINTS = (
     *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"),
     *("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT", "GOOGLE_BASE_URL"),
 )
-
-_CREDENTIALS = (
-    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_NAME and "
-    "AZURE_STORAGE_ACCOUNT_KEY, or AWS_SKIP_SIGNATURE=true, GOOGLE_SKIP_SIGNATURE=true, AZURE_SKIP_SIGNATURE=true"
-)
-_ASKS_MACHINE = re.compile(r"/latest/api/token|/latest/meta-data|/computeMetadata/|/metadata/identity/")
-"""Where a machine of a cloud asks that cloud for its credentials, when it was given none."""
 
 _T = TypeVar("_T")
 
@@ -80,9 +83,11 @@ class RemotePlace(Place):
         host = parts.netloc.rpartition("@")[2]
         shown = f"{parts.scheme}://{host}{parts.path}"
         if parts.username or parts.password or parts.query or parts.fragment:
+            web = parts.scheme in _READ_ONLY
+            instead = f"put them into {netrc_path()}" if web else f"set the environment, {CREDENTIALS}"
             raise ParameterError(
                 f"the URL {shown} came with credentials, or with a part after ? or #, which would end up in logs and "
-                f"stores: leave them out, and set the environment, {_CREDENTIALS}"
+                f"stores: leave them out, and {instead}"
             )
         if not host:
             raise ParameterError(
@@ -108,13 +113,16 @@ class RemotePlace(Place):
     def __str__(self) -> str:
         return f"{self.root}/{self.path}"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _place_again, (type(self), self.root, self.path)
+
     def zarr(self) -> Store:
         """Give the Zarr store whose root is this prefix, to read.
 
-        It can be pickled, for workers on other machines, and takes no credentials with it: obstore takes them anew
-        from the environment where it is unpickled.
+        It can be pickled, for workers on other machines, and takes no credentials with it: they are taken anew from
+        the environment, or the file netrc, where it is unpickled.
         """
-        return _Objects(_connect(f"{self.root}/{quote(self.path)}"), read_only=True)
+        return _Objects(f"{self.root}/{quote(self.path)}")
 
     def read(self, key: str) -> bytes:
         """Read all of an object."""
@@ -151,12 +159,15 @@ class RemotePlace(Place):
 
     def groups(self) -> list[str]:
         """Name the groups that are published right below, sorted."""
-        with self._listing():
-            prefixes = self.store.list_with_delimiter(self.path or None)["common_prefixes"]
-        names = [str(prefix).rpartition("/")[2] for prefix in prefixes]
-        names = [name for name in names if is_name(name)]
+        names = self._folders()
         there = self._each(lambda name: self.exists(f"{name}/{DOCUMENT}"), names)
         return sorted(name for name, is_there in zip(names, there, strict=True) if is_there)
+
+    def stamps(self) -> dict[str, Stamp]:
+        """Give the groups that are published right below, each with the version of its document."""
+        names = self._folders()
+        found = self._each(lambda name: self._stamp(f"{name}/{DOCUMENT}"), names)
+        return {name: stamp for name, stamp in zip(names, found, strict=True) if stamp is not None}
 
     def free_bytes(self) -> None:
         """Give None: an object store does not say."""
@@ -224,13 +235,31 @@ class RemotePlace(Place):
             with reachable(self):
                 yield
         except UnreachableError as error:
-            if not self._is_read_only:
+            if isinstance(error, AccessError) or not self._is_read_only:
                 raise
             status = str(error).rpartition("status code: ")[2].strip(" :")
             raise ListingError(
                 f"the web server does not list what lies in {self} ({status}): name a run that is there, after the "
                 "store's URL or by --run"
             ) from None
+
+    def _folders(self) -> list[str]:
+        """Name what may be groups right below."""
+        with self._listing():
+            prefixes = self.store.list_with_delimiter(self.path or None)["common_prefixes"]
+        names = [str(prefix).rpartition("/")[2] for prefix in prefixes]
+        return [name for name in names if is_name(name)]
+
+    def _stamp(self, key: str) -> Stamp:
+        """Tell an object from those that it replaces or is replaced by; None if there is none of that key."""
+        try:
+            with reachable(self):
+                if self._is_read_only:  # a web server's versions may be no more than a time, to the second
+                    return hashlib.sha256(self.read(key)).digest()
+                meta = self.store.head(self._key(key))
+                return _version(meta), meta["last_modified"], int(meta["size"])
+        except FileNotFoundError:
+            return None
 
     def _key(self, key: str) -> str:
         return "/".join(part for part in (self.path, key) if part)
@@ -278,6 +307,13 @@ class RemotePlace(Place):
 
 class _Objects(ObjectStore[Any]):
     """The same for Zarr; a server that does not answer is an `UnreachableError` there too, in a Dask task as well."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(_connect(url), read_only=True)
+        self._url = url
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._url,)
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         with reachable(self.store):
@@ -365,9 +401,15 @@ def _connect(url: str) -> Any:
     endpoints = [os.environ.get(name, "") for name in _ENDPOINTS] if not url.startswith(_READ_ONLY) else [url]
     if any(endpoint.startswith("http://") for endpoint in endpoints):
         options["allow_http"] = True
+    if url.startswith(_READ_ONLY) and (headers := web_headers(url)):
+        options["default_headers"] = headers
     retry: Any = {"retry_timeout": timedelta(seconds=_RETRY_SECONDS)}
     with reachable(url):
         return from_url(url, client_options=options, retry_config=retry)
+
+
+def _place_again(kind: type[RemotePlace], root: str, path: str) -> RemotePlace:
+    return kind(_connect(root), root, path)
 
 
 def _read_lease(place: RemotePlace) -> tuple[dict[str, Any], float, Version]:
@@ -393,25 +435,3 @@ def _read_lease(place: RemotePlace) -> tuple[dict[str, Any], float, Version]:
 
 def _version(meta: Any) -> Version:
     return {key: meta[key] for key in ("e_tag", "version") if meta.get(key) is not None}
-
-
-@contextmanager
-def reachable(place: Any) -> Iterator[None]:
-    """Turn what an object store raises into `UnreachableError`; a conflict, or nothing there, is for the caller.
-
-    Raises
-    ------
-    UnreachableError
-        In its first line alone: what follows it repeats the request.
-    """
-    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
-
-    try:
-        yield
-    except (AlreadyExistsError, PreconditionError):
-        raise
-    except BaseError as error:
-        reason = re.sub(r"//[^/@\s]*@", "//", str(error).partition("\n")[0])
-        if _ASKS_MACHINE.search(reason):
-            reason = f"no credentials were found ({reason}): set the environment, {_CREDENTIALS}"
-        raise UnreachableError(f"{place}: {reason}") from None
