@@ -6,56 +6,157 @@ from typing import Any
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from ipstore.analysis import bottleneck, dynamics, plane, sweeping
+from ipstore.analysis import bottleneck, dynamics, intervals, plane, summaries, sweeping
+from ipstore.analysis.dynamics import ErrorMeasure
 from ipstore.analysis.labelled import Subject, information
+from ipstore.analysis.plane import Labels, Split, Target
 from ipstore.analysis.probe import Probe
 from ipstore.analysis.questions import Ask, expand, stack
+from ipstore.analysis.representations import tree_html, tree_text
 
-__all__ = ["ActivationAccessor", "LayersAccessor", "RunAccessor"]
+__all__ = ["ArrayAccessor", "DatasetAccessor", "RunAccessor"]
 
 
 @xr.register_datatree_accessor("ip")  # type: ignore[no-untyped-call]  # xarray does not type it
 class RunAccessor:
-    """``run.ip`` on a `xarray.DataTree` that ``ipstore.open(store, run=name)`` gave; ``sweep`` on one of a store."""
+    """``run.ip`` on a `xarray.DataTree` that ``ipstore.open(store, run=name)`` gave; ``sweep`` on one of a store.
+
+    By itself it shows what the run is: ``run.ip`` at the end of a cell.
+    """
 
     def __init__(self, run: xr.DataTree) -> None:
         self._run = run
 
-    def information_plane(self, estimator: str = "binned", **options: Any) -> xr.Dataset:
-        """Call `ipstore.analysis.information_plane` on this run."""
-        return plane.information_plane(self._run, estimator, **options)
+    def __repr__(self) -> str:
+        return tree_text(self._run)
 
-    def information_planes(self, asks: Sequence[Ask], **options: Any) -> list[xr.Dataset]:
-        """Call `ipstore.analysis.information_planes` on this run."""
-        return plane.information_planes(self._run, asks, **options)
+    def _repr_html_(self) -> str:
+        return tree_html(self._run)
 
-    def bound(self, **options: Any) -> xr.Dataset:
-        """Call `ipstore.analysis.bound` on this run."""
-        return bottleneck.bound(self._run, **options)
+    def information_plane(
+        self,
+        estimator: str = "binned",
+        *,
+        layers: Sequence[str] | None = None,
+        every: int = 1,
+        split: Split = "all",
+        target: Target = "labels",
+        labels: Labels | ArrayLike = "stored",
+        quantities: Sequence[str] | None = None,
+        **params: Any,
+    ) -> xr.Dataset:
+        """Information of every layer on input and label, lazily: `ipstore.analysis.information_plane` of this run."""
+        chosen: dict[str, Any] = {"layers": layers, "every": every, "split": split, "target": target, "labels": labels}
+        return plane.information_plane(self._run, estimator, quantities=quantities, **chosen, **params)
 
-    def self_consistency(self, estimator: str = "binned", **options: Any) -> xr.Dataset:
-        """Call `ipstore.analysis.self_consistency` on this run."""
-        return bottleneck.self_consistency(self._run, estimator, **options)
+    def information_planes(
+        self,
+        asks: Sequence[Ask],
+        *,
+        layers: Sequence[str] | None = None,
+        every: int = 1,
+        split: Split = "all",
+        target: Target = "labels",
+        labels: Labels | ArrayLike = "stored",
+        quantities: Sequence[str] | None = None,
+    ) -> list[xr.Dataset]:
+        """Planes under several estimators, from one read: `ipstore.analysis.information_planes` of this run."""
+        chosen: dict[str, Any] = {"layers": layers, "every": every, "split": split, "target": target, "labels": labels}
+        return plane.information_planes(self._run, asks, quantities=quantities, **chosen)
 
-    def distributions(self, layer: str, **options: Any) -> xr.Dataset:
-        """Call `ipstore.analysis.distributions` on this run."""
-        return bottleneck.distributions(self._run, layer, **options)
+    def bound(self, *, labels: Labels | ArrayLike = "stored", tol: float = 1e-4) -> xr.Dataset:
+        """Bottleneck curve of the inputs and labels, certified: `ipstore.analysis.bound` of this run."""
+        return bottleneck.bound(self._run, labels=labels, tol=tol)
 
-    def dynamics(self, estimator: str = "binned", **options: Any) -> xr.Dataset:
-        """Call `ipstore.analysis.dynamics.measure_run` on this run."""
-        return dynamics.measure_run(self._run, estimator, **options)
+    def self_consistency(
+        self,
+        estimator: str = "binned",
+        *,
+        layers: Sequence[str] | None = None,
+        every: int = 1,
+        labels: Labels | ArrayLike = "stored",
+        **params: Any,
+    ) -> xr.Dataset:
+        """How every layer stands to the bottleneck curve, lazily: `ipstore.analysis.self_consistency` of this run."""
+        return bottleneck.self_consistency(self._run, estimator, layers=layers, every=every, labels=labels, **params)
 
-    def sweep(self, *axes: str, of: Callable[[xr.DataTree], Any] | None = None, **options: Any) -> Any:
-        """Call `ipstore.analysis.sweep` on this store."""
-        return sweeping.sweep(self._run, *axes, of=of, **options)
+    def distributions(
+        self,
+        layer: str,
+        *,
+        epoch: int,
+        seed: int,
+        estimator: str = "binned",
+        labels: Labels | ArrayLike = "stored",
+        beta: float | None = None,
+        **params: Any,
+    ) -> xr.Dataset:
+        """Give encoder and decoder of one layer of one network: `ipstore.analysis.distributions` of this run."""
+        cell: dict[str, Any] = {"epoch": epoch, "seed": seed, "estimator": estimator, "labels": labels, "beta": beta}
+        return bottleneck.distributions(self._run, layer, **cell, **params)
+
+    def dynamics(
+        self,
+        estimator: str = "binned",
+        *,
+        layers: Sequence[str] | None = None,
+        every: int = 1,
+        split: Split = "all",
+        target: Target = "labels",
+        labels: Labels | ArrayLike = "stored",
+        quantities: Sequence[str] | None = None,
+        share: float = 0.05,
+        least: float = 0.1,
+        least_label: float = 0.02,
+        stretch: float = 0.1,
+        error: ErrorMeasure = "loss",
+        accuracy: float = 0.9,
+        stays: bool = False,
+        **params: Any,
+    ) -> xr.Dataset:
+        """When layers fit, compress and rest, by seed: `ipstore.analysis.dynamics.measure_run` of this run."""
+        chosen: dict[str, Any] = {"layers": layers, "every": every, "split": split, "target": target, "labels": labels}
+        falls: dict[str, Any] = {"share": share, "least": least, "least_label": least_label, "stretch": stretch}
+        events: dict[str, Any] = {"error": error, "accuracy": accuracy, "stays": stays}
+        return dynamics.measure_run(self._run, estimator, quantities=quantities, **chosen, **falls, **events, **params)
+
+    def sweep(
+        self, *axes: str, of: Callable[[xr.DataTree], Any] | None = None, name: str | None = None, **at: Any
+    ) -> Any:
+        """Put the runs of a sweep, or what `of` gives of each, together: `ipstore.analysis.sweep` of this store."""
+        return sweeping.sweep(self._run, *axes, of=of, name=name, **at)
 
 
 @xr.register_dataset_accessor("ip")  # type: ignore[no-untyped-call]  # xarray does not type it
-class LayersAccessor:
-    """``dataset.ip`` on activations: one variable (..., sample, <layer>_unit) per layer."""
+class DatasetAccessor:
+    """``dataset.ip`` on a plane, on measures over seeds, or on activations."""
 
-    def __init__(self, layers: xr.Dataset) -> None:
-        self._layers = layers
+    def __init__(self, dataset: xr.Dataset) -> None:
+        self._dataset = dataset
+
+    def summary(self) -> xr.Dataset:
+        """Where every layer peaks and ends, with intervals over seeds: `ipstore.analysis.summary` of this plane."""
+        return summaries.summary(self._dataset)
+
+    def dynamics(
+        self,
+        training: xr.Dataset | None = None,
+        *,
+        share: float = 0.05,
+        least: float = 0.1,
+        least_label: float = 0.02,
+        stretch: float = 0.1,
+        error: ErrorMeasure = "loss",
+        accuracy: float = 0.9,
+        stays: bool = False,
+    ) -> xr.Dataset:
+        """When layers fit, compress and rest, by seed: `ipstore.analysis.dynamics.measure` of this plane."""
+        falls: dict[str, Any] = {"share": share, "least": least, "least_label": least_label, "stretch": stretch}
+        return dynamics.measure(self._dataset, training, error=error, accuracy=accuracy, stays=stays, **falls)
+
+    def over_seeds(self, *, level: float = 0.95) -> xr.Dataset:
+        """Mean, median and interval over seeds: `ipstore.analysis.dynamics.over_seeds` of these measures."""
+        return dynamics.over_seeds(self._dataset, level=level)
 
     def estimate(
         self,
@@ -67,7 +168,7 @@ class LayersAccessor:
         population: bool = True,
         **params: Any,
     ) -> xr.Dataset:
-        """Estimate the information of every layer.
+        """Estimate the information of every layer: of activations, one variable (..., sample, <layer>_unit) for each.
 
         Parameters are those of `ipstore.analysis.estimators.estimate`; a list of values is a grid.
 
@@ -76,16 +177,20 @@ class LayersAccessor:
         xarray.Dataset
             Each quantity of the estimator (..., layer), lazy; NaN where it cannot take the activations.
         """
-        layers = {str(name): array for name, array in self._layers.data_vars.items()}
+        layers = {str(name): array for name, array in self._dataset.data_vars.items()}
         return _estimate(layers, estimator, Probe.of(p_y_given_x, x_id, p_x, population=population), params)
 
 
 @xr.register_dataarray_accessor("ip")  # type: ignore[no-untyped-call]  # xarray does not type it
-class ActivationAccessor:
-    """``array.ip`` on the activations of one layer, (..., sample, <layer>_unit)."""
+class ArrayAccessor:
+    """``array.ip`` on values over seeds, or on the activations of one layer, (..., sample, <layer>_unit)."""
 
-    def __init__(self, activations: xr.DataArray) -> None:
-        self._activations = activations
+    def __init__(self, array: xr.DataArray) -> None:
+        self._array = array
+
+    def seed_interval(self, level: float = 0.95, *, resamples: int = 2000, random_state: int = 0) -> xr.DataArray:
+        """Interval of the mean over seeds, by the BCa bootstrap: `ipstore.analysis.seed_interval` of this array."""
+        return intervals.seed_interval(self._array, level, resamples=resamples, random_state=random_state)
 
     def estimate(
         self,
@@ -106,10 +211,9 @@ class ActivationAccessor:
         xarray.Dataset
             Each quantity of the estimator (...), lazy; NaN where it cannot take the activations.
         """
-        layer = {str(self._activations.name): self._activations}
-        return _estimate(layer, estimator, Probe.of(p_y_given_x, x_id, p_x, population=population), params).isel(
-            layer=0, drop=True
-        )
+        layer = {str(self._array.name): self._array}
+        found = _estimate(layer, estimator, Probe.of(p_y_given_x, x_id, p_x, population=population), params)
+        return found.isel(layer=0, drop=True)
 
 
 def _estimate(

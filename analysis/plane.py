@@ -317,7 +317,17 @@ def information_plane(
     return information_planes(run, [(estimator, params)], quantities=quantities, **chosen)[0]
 
 
-def information_planes(run: xr.DataTree, asks: Sequence[Ask], **options: Any) -> list[xr.Dataset]:
+def information_planes(
+    run: xr.DataTree,
+    asks: Sequence[Ask],
+    *,
+    layers: Sequence[str] | None = None,
+    every: int = 1,
+    split: Split = "all",
+    target: Target = "labels",
+    labels: Labels | ArrayLike = "stored",
+    quantities: Sequence[str] | None = None,
+) -> list[xr.Dataset]:
     """Information planes under several estimators; computed together, they read the activations once.
 
     Parameters
@@ -325,8 +335,8 @@ def information_planes(run: xr.DataTree, asks: Sequence[Ask], **options: Any) ->
     run : xarray.DataTree
     asks : sequence of str or (str, mapping)
         ``"binned:bins=10,30"``, as the command line writes it, or name and parameters.
-    **options
-        ``layers``, ``every``, ``split``, ``target``, ``labels`` and ``quantities`` of `information_plane`.
+    layers, every, split, target, labels, quantities
+        See `information_plane`.
 
     Returns
     -------
@@ -337,7 +347,7 @@ def information_planes(run: xr.DataTree, asks: Sequence[Ask], **options: Any) ->
     ------
     UnknownNameError, ParameterError, ActivationError
     """
-    view = View(**options)
+    view = View(layers, every, split, target, labels, quantities)
     grids = [expand(*read(ask)) for ask in asks]
     planes = iter(view.planes(run, [question for _, questions in grids for question in questions]))
     return [stack(grid, [next(planes) for _ in questions]) for grid, questions in grids]

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ipstore.cli import specs
-from ipstore.cli.output import Json, bits, pairs, print_json, print_table, progress, say
+from ipstore.cli.output import Json, bits, print_json, print_table, progress, say
 from ipstore.cli.reporting import Failure
+from ipstore.wording import pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,9 +6,10 @@ import typer
 
 from ipstore.cli import specs
 from ipstore.cli.analyze import Again, Every, Information, Labels, Layers, Run, Scheduler, StoreOrRun, label_words
-from ipstore.cli.output import Json, bits, pairs, print_json, print_table, progress, say
+from ipstore.cli.output import Json, bits, print_json, print_table, progress, say
 from ipstore.cli.reporting import Failure
 from ipstore.errors import IpstoreError, ParameterError, UnreachableError
+from ipstore.wording import pairs
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -13,13 +13,14 @@ import typer
 
 from ipstore.cli import specs
 from ipstore.cli.config_file import read_config
-from ipstore.cli.output import Json, print_facts, print_json, progress, ranges, say, size
+from ipstore.cli.output import Json, print_facts, print_json, progress, say
 from ipstore.cli.reporting import Failure
 from ipstore.cli.sweeps import at_each, check_task, drive_sweep, read_settings, run_facts, standing
 from ipstore.errors import ParameterError, RunExistsError
 from ipstore.places import DOCUMENT
 from ipstore.schema import check_name
 from ipstore.trainers.config import ActivationName, InitName, OptimizerName, TrainConfig
+from ipstore.wording import ranges, size, task_text
 
 if TYPE_CHECKING:
     from ipstore.binning import Binning
@@ -139,12 +140,12 @@ def capture(
         _refuse_beside_resume(ctx)
         wanted = epochs if _is_flag(ctx, "epochs") else None
         if infos := _begun_sweep(place, run):
-            check_task(f"sweep {run!r}", infos[0], specs.task_text(name, params))
+            check_task(f"sweep {run!r}", infos[0], task_text(name, params))
             again += [] if wanted is None else ["--epochs", str(wanted)]
             work = partial(sweeps.resume_sweep, place, run, epochs=wanted, **running)
             drive_sweep(place, run, work, again, wanted, json)
             return
-        if _is_complete(place, run, specs.task_text(name, params), wanted):
+        if _is_complete(place, run, task_text(name, params), wanted):
             _report(place, run, None, json)
             return
         work = partial(library.resume, place, run, epochs=wanted, **running)

@@ -7,8 +7,9 @@ import typer
 
 from ipstore.cli import specs
 from ipstore.cli.analyze import Run, StoreOrRun
-from ipstore.cli.output import Json, print_json, print_table, progress, say, size
+from ipstore.cli.output import Json, print_json, print_table, progress, say
 from ipstore.cli.reporting import Failure
+from ipstore.wording import size
 
 __all__ = ["copy", "materialise", "merge"]
 

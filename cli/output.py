@@ -17,15 +17,11 @@ __all__ = [
     "Json",
     "Show",
     "bits",
-    "moment",
-    "pairs",
     "print_facts",
     "print_json",
     "print_table",
     "progress",
-    "ranges",
     "say",
-    "size",
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -141,40 +137,6 @@ def progress(what: str, unit: str) -> Iterator[Show]:
         yield lambda done, total, what=None, /: bar.update(task, completed=done, total=total, description=shown(what))
 
 
-def size(count: int) -> str:
-    """Write a number of bytes: ``"1.2 GB"``."""
-    from rich.filesize import decimal
-
-    return decimal(count)
-
-
 def bits(value: float) -> str:
     """Write an information in bits: three decimals, and a dash for NaN."""
     return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def moment(text: str) -> str:
-    """Write a stored time, ISO 8601 in UTC, to the minute."""
-    return f"{text[:16].replace('T', ' ')} UTC"
-
-
-def pairs(values: dict[str, Any]) -> str:
-    """Write names with their values, leaving out None: ``"bins 30, range -1.0..1.0"``."""
-    return ", ".join(f"{key} {_text(value)}" for key, value in values.items() if value is not None)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ("-" if all(isinstance(item, int) for item in value) else "..").join(map(str, value))
-    return str(value)
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Write ascending numbers with their runs drawn together: ``"0-3, 7"``."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1] = [parts[-1][0], number]
-        else:
-            parts.append([number])
-    return ", ".join("-".join(map(str, part)) for part in parts)

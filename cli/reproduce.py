@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ipstore.cli import specs
-from ipstore.cli.output import Json, print_json, print_table, progress, say, size
+from ipstore.cli.output import Json, print_json, print_table, progress, say
 from ipstore.cli.reporting import Failure
 from ipstore.errors import UnknownNameError
+from ipstore.wording import size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,16 +8,13 @@ from ipstore.cli import specs
 from ipstore.cli.analyze import Run, StoreOrRun
 from ipstore.cli.output import (
     Json,
-    moment,
-    pairs,
     print_facts,
     print_json,
     print_table,
     progress,
-    ranges,
     say,
-    size,
 )
+from ipstore.wording import moment, pairs, ranges, size, task_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,7 +145,7 @@ def _glance(info: "RunInfo") -> dict[str, Any]:
     return {
         "run": info.name,
         "status": info.status,
-        "task": specs.task_text(info.attrs["task"], info.attrs.get("task_params", {})),
+        "task": task_text(info.attrs["task"], info.attrs.get("task_params", {})),
         "level": info.attrs["level"],
         "epochs": commit.get("last_epoch"),
         "captured_epochs": commit["epochs"],
@@ -174,7 +171,7 @@ def _details(place: "Place", info: "RunInfo") -> dict[str, Any]:
             by_group[group] = by_group.get(group, 0) + count
     return {
         **attrs,
-        "task": specs.task_text(info.attrs["task"], info.attrs.get("task_params", {})),
+        "task": task_text(info.attrs["task"], info.attrs.get("task_params", {})),
         "files": len(sizes),
         "stored_bytes": sum(sizes.values()),
         "bytes": by_group,

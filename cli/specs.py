@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ipstore.errors import ParameterError, StoreNotFoundError
+from ipstore.wording import task_text
 
 if TYPE_CHECKING:
     from ipstore.places import Location, Place
@@ -22,7 +23,6 @@ __all__ = [
     "store_place",
     "stored_runs",
     "task",
-    "task_text",
     "widths",
 ]
 
@@ -47,12 +47,6 @@ def task(text: str) -> tuple[str, dict[str, Any]]:
         except ValueError:
             params[key] = value
     return name, params
-
-
-def task_text(name: str, params: dict[str, Any]) -> str:
-    """Write a task so that `task` reads it."""
-    pairs = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in params.items()]
-    return f"{name}:{','.join(pairs)}" if pairs else name
 
 
 def widths(text: str) -> tuple[int, ...]:

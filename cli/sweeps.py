@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ipstore.cli import specs
-from ipstore.cli.output import print_facts, print_json, print_table, progress, ranges, say, size
+from ipstore.cli.output import print_facts, print_json, print_table, progress, say
 from ipstore.cli.reporting import Failure
 from ipstore.errors import ParameterError
 from ipstore.sweeps import as_text, sweep_of
 from ipstore.trainers.config import TrainConfig
+from ipstore.wording import ranges, size, task_text
 
 if TYPE_CHECKING:
     from ipstore.places import Place
@@ -51,9 +51,9 @@ def check_task(what: str, info: "RunInfo", task: str) -> None:
         "run 'a'", for the message.
     info : RunInfo
     task : str
-        As `specs.task_text` writes it.
+        As `ipstore.wording.task_text` writes it.
     """
-    captured_on = specs.task_text(info.attrs["task"], info.attrs["task_params"])
+    captured_on = task_text(info.attrs["task"], info.attrs["task_params"])
     if captured_on != task:
         raise ParameterError(
             f"{what} was captured on {captured_on}, but got {task}: give that task, or name another --run"
@@ -149,7 +149,7 @@ def run_facts(store: "Place", run: str) -> dict[str, Any]:
     return {
         "store": str(store),
         "run": run,
-        "task": specs.task_text(info.attrs["task"], info.attrs["task_params"]),
+        "task": task_text(info.attrs["task"], info.attrs["task_params"]),
         "labels": info.attrs["labels"],
         "level": info.attrs["level"],
         "epochs": int(tree.dataset["epoch"][-1]),

@@ -17,9 +17,11 @@ from ipstore.group import read_document
 from ipstore.parts import holders, join, named_runs
 from ipstore.pipeline import codec_pipeline
 from ipstore.places import Location, Place, locate
+from ipstore.representations import facts_html, glance, table_html, table_text
 from ipstore.virtual import with_activations
+from ipstore.wording import size
 
-__all__ = ["RunInfo", "in_tasks", "open", "open_published", "open_run", "open_stored", "run_info", "runs"]
+__all__ = ["RunInfo", "RunList", "in_tasks", "open", "open_published", "open_run", "open_stored", "run_info", "runs"]
 
 _open_tree: Any = xr.open_datatree  # takes Zarr stores, though its types do not say so
 
@@ -156,7 +158,7 @@ def _task_chunks(array: xr.DataArray) -> dict[str, int]:
     return {"epoch": epochs, "seed": seeds}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunInfo:
     """A run at a glance, from its commit record alone.
 
@@ -182,6 +184,40 @@ class RunInfo:
     results: tuple[str, ...]
     stored_bytes: int
     files: int
+
+    def glance(self) -> dict[str, str]:
+        """Say in a few words each what a list of runs says of this one: status, task, level, epochs, seeds, size."""
+        commit = self.attrs["commit"]
+        told = glance(self.attrs, epochs=commit["epochs"], last_epoch=commit.get("last_epoch"))
+        results = {"results": str(len(self.results))} if self.results else {}
+        return {"run": self.name, "status": self.status, **told, **results, "on disk": size(self.stored_bytes)}
+
+    def __repr__(self) -> str:
+        told = self.glance()
+        return f"<run {told.pop('run')!r}: {', '.join(f'{name} {text}' for name, text in told.items())}>"
+
+    def _repr_html_(self) -> str:
+        return facts_html(*self._facts())
+
+    def _facts(self) -> tuple[str, dict[str, str]]:
+        facts = self.glance()
+        facts |= {"layers": ", ".join(self.attrs["layers"])}
+        if self.results:
+            facts["results"] = ", ".join(self.results)
+        return f"run {facts.pop('run')!r}", facts
+
+
+class RunList(list[RunInfo]):
+    """Runs, as a list that is shown as a table."""
+
+    def __repr__(self) -> str:
+        return table_text(*self._rows())
+
+    def _repr_html_(self) -> str:
+        return table_html(*self._rows())
+
+    def _rows(self) -> tuple[str, list[dict[str, str]]]:
+        return f"{len(self)} run{'' if len(self) == 1 else 's'}", [info.glance() for info in self]
 
 
 def run_info(run: Location) -> RunInfo:
@@ -216,8 +252,13 @@ def run_info(run: Location) -> RunInfo:
     return RunInfo(place.name, status, attrs, tuple(results), stored, files)
 
 
-def runs(store: Location) -> list[RunInfo]:
+def runs(store: Location) -> RunList:
     """Describe every run of a store.
+
+    Returns
+    -------
+    list of RunInfo
+        A notebook shows it as a table.
 
     Raises
     ------
@@ -226,4 +267,4 @@ def runs(store: Location) -> list[RunInfo]:
     place = locate(store)
     check_store(place)
     with ThreadPoolExecutor(place.writers) as pool:
-        return list(pool.map(lambda name: run_info(place / name), place.groups()))
+        return RunList(pool.map(lambda name: run_info(place / name), place.groups()))

@@ -1,8 +1,10 @@
 """All that is measured of how training moves through the information plane, in one dataset."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from ipstore.analysis.dynamics.error import ErrorMeasure, change_point
 from ipstore.analysis.dynamics.generalisation import epochs_to
@@ -11,7 +13,7 @@ from ipstore.analysis.dynamics.labels import label_loss
 from ipstore.analysis.dynamics.lags import lag
 from ipstore.analysis.dynamics.phases import compression
 from ipstore.analysis.dynamics.relaxation import relaxation_law, relaxation_time
-from ipstore.analysis.plane import information_plane
+from ipstore.analysis.plane import Labels, Split, Target, information_plane
 from ipstore.errors import ParameterError
 
 __all__ = ["measure", "measure_run"]
@@ -95,7 +97,25 @@ def measure(
     return found.assign_attrs({**plane.attrs, "dynamics": parameters})
 
 
-def measure_run(run: xr.DataTree, estimator: str = "binned", **options: Any) -> xr.Dataset:
+def measure_run(
+    run: xr.DataTree,
+    estimator: str = "binned",
+    *,
+    layers: Sequence[str] | None = None,
+    every: int = 1,
+    split: Split = "all",
+    target: Target = "labels",
+    labels: Labels | ArrayLike = "stored",
+    quantities: Sequence[str] | None = None,
+    share: float = 0.05,
+    least: float = 0.1,
+    least_label: float = 0.02,
+    stretch: float = 0.1,
+    error: ErrorMeasure = "loss",
+    accuracy: float = 0.9,
+    stays: bool = False,
+    **params: Any,
+) -> xr.Dataset:
     """Measure the dynamics of a run under an estimator.
 
     Parameters
@@ -103,9 +123,12 @@ def measure_run(run: xr.DataTree, estimator: str = "binned", **options: Any) -> 
     run : xarray.DataTree
         As ``ipstore.open(store, run=name)`` gives it.
     estimator : str
-    **options
-        Those of `measure`, by their names, and all others of `ipstore.analysis.information_plane`, where a list
-        is a grid: ``bins=[10, 30]`` makes a leading dimension.
+    layers, every, split, target, labels, quantities
+        See `ipstore.analysis.information_plane`.
+    share, least, least_label, stretch, error, accuracy, stays
+        See `measure`.
+    **params
+        Parameters of the estimator. A list is a grid: ``bins=[10, 30]`` makes a leading dimension.
 
     Returns
     -------
@@ -117,7 +140,8 @@ def measure_run(run: xr.DataTree, estimator: str = "binned", **options: Any) -> 
     UnknownNameError, ParameterError, ActivationError
         As `ipstore.analysis.information_plane` and `measure`.
     """
-    own = {name: options.pop(name) for name in list(options) if name in (measure.__kwdefaults__ or ())}
-    plane = information_plane(run, estimator, **options)
+    chosen: dict[str, Any] = {"layers": layers, "every": every, "split": split, "target": target, "labels": labels}
+    plane = information_plane(run, estimator, quantities=quantities, **chosen, **params)
     training = run["training"].to_dataset() if "training" in run.children else None
-    return measure(plane, training, **own)
+    falls: dict[str, Any] = {"share": share, "least": least, "least_label": least_label, "stretch": stretch}
+    return measure(plane, training, error=error, accuracy=accuracy, stays=stays, **falls)

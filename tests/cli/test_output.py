@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ipstore.cli.output import bits, pairs, print_json, progress, ranges
+from ipstore.cli.output import bits, print_json, progress
+from ipstore.wording import pairs, ranges
 
 
 def test_ranges() -> None:

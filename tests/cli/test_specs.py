@@ -6,6 +6,7 @@ import pytest
 
 from ipstore.cli import specs
 from ipstore.errors import ParameterError
+from ipstore.wording import task_text
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,7 @@ from ipstore.errors import ParameterError
 )
 def test_a_task_is_read_and_written_back(text: str, expected: tuple[str, dict[str, Any]]) -> None:
     assert specs.task(text) == expected
-    assert specs.task_text(*expected) == text
+    assert task_text(*expected) == text
 
 
 @pytest.mark.parametrize("text", ["rule:=3", "rule:n=", "rule:n=1,", "rule:n=1,n=2", "rule:n=1,m"])
