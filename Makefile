@@ -7,7 +7,7 @@ READY := .venv/ready
 MINUTES ?= 5
 INSTALL := -e '.[train,lightning,hf,distributed,serve]' --group dev --group docs
 
-.PHONY: demo test test-faults check bench lock
+.PHONY: demo test test-faults check docs bench lock
 
 demo: $(READY)  ## train the paper's networks, stream them into a store, draw the information plane
 	$(BIN)/python examples/demo.py
@@ -25,6 +25,9 @@ check: $(READY)  ## lint, formatting, types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: $(READY)  ## the site, in docs/_build/html: the documents, and the reference from the docstrings; a broken reference is an error
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b html -n -W --keep-going -q -d docs/_build/doctrees docs docs/_build/html
 
 bench: $(READY)  ## ratios against named baselines, written to benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/run.py

@@ -159,6 +159,7 @@ LONG = {
         "docs/dynamics.md",
         "docs/recording.md",
         "docs/reproduction.md",
+        "docs/tutorial.md",
         SERVED,
     )
 }

@@ -66,7 +66,7 @@ class Figure:
         Parameters
         ----------
         *planes : Dataset
-            As `information_plane` returns them, or what else it takes; as many as it takes.
+            As `ipstore.analysis.information_plane` returns them, or what else it takes; as many as it takes.
         **options
             Of the figure, such as ``layers``.
 

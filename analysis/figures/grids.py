@@ -46,8 +46,8 @@ def sensitivity(plane: xr.Dataset, layers: Sequence[str] | None = None, *, satur
     Parameters
     ----------
     plane : Dataset
-        I_XT, I_TY or both (parameter, epoch, seed, layer), in bits, with its attrs: as `information_plane` gives
-        it where one parameter is a list of values.
+        I_XT, I_TY or both (parameter, epoch, seed, layer), in bits, with its attrs: as
+        `ipstore.analysis.information_plane` gives it where one parameter is a list of values.
     layers : sequence of str, optional
         Which layers; all by default.
     saturation : float

@@ -49,7 +49,7 @@ class Holding:
         return self.estimator if isinstance(self.estimator, Estimator) else get(self.estimator)
 
     def activations(self, y: NDArray[np.int64], leading: tuple[int, ...], rng: np.random.Generator) -> NDArray[Any]:
-        """Give the layers that the estimator is shown, (*leading, sample, unit), for classes `y` (sample,).
+        """Give the layers that the estimator is shown, ``(*leading, sample, unit)``, for classes `y` (sample,).
 
         By default tanh layers in which the classes overlap. Equal arguments must give equal activations.
         """
