@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ipstore.cli import analyze, bound, capture, estimators, moving, plot, reproduce, runs
+from ipstore.cli import analyze, bound, capture, estimators, moving, plot, reproduce, runs, serve
 from ipstore.cli.reporting import ReportingGroup
 from ipstore.version import __version__
 
@@ -28,6 +28,7 @@ app.command()(reproduce.reproduce)
 app.command()(runs.runs)
 app.command()(runs.info)
 app.command()(runs.verify)
+app.command()(serve.serve)
 app.command()(moving.copy)
 app.command()(moving.merge)
 app.command()(moving.materialise)

@@ -153,7 +153,7 @@ class ListingError(UnreachableError):
 
 
 class AccessError(UnreachableError, PermissionError):
-    """A web server asks for credentials, or for others than it was given."""
+    """A web server asks for credentials, for others than it was given, or to be called by another name."""
 
     kind = "access"
 

@@ -14,6 +14,9 @@ __all__ = ["reachable"]
 _ASKS_MACHINE = re.compile(r"/latest/api/token|/latest/meta-data|/computeMetadata/|/metadata/identity/")
 """Where a machine of a cloud asks that cloud for its credentials, when it was given none."""
 
+_MISDIRECTED = "421 "
+"""What a web server answers that is asked under a name which is not its own."""
+
 
 @contextmanager
 def reachable(place: Any) -> Iterator[None]:
@@ -24,7 +27,7 @@ def reachable(place: Any) -> Iterator[None]:
     UnreachableError
         In its first line alone: what follows it repeats the request.
     AccessError
-        If it is a web server that wants credentials, or others.
+        If it is a web server that wants credentials, or others, or to be called by another name.
     """
     from obstore.exceptions import (
         AlreadyExistsError,
@@ -41,18 +44,25 @@ def reachable(place: Any) -> Iterator[None]:
     except BaseError as error:
         reason = re.sub(r"//[^/@\s]*@", "//", str(error).partition("\n")[0])
         url = str(getattr(place, "url", place))  # of an obstore store, or of a place
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError) and url.startswith(("https://", "http://")):
-            raise _refused(url, reason.rpartition("status code: ")[2].strip(" :")) from None
+        status = reason.rpartition("status code: ")[2].strip(" :")
+        refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or status.startswith(_MISDIRECTED)
+        if refused and url.startswith(("https://", "http://")):
+            raise AccessError(f"{url}: {_refusal(url, status)}") from None
         if _ASKS_MACHINE.search(reason):
             reason = f"no credentials were found ({reason}): set the environment, {CREDENTIALS}"
         raise UnreachableError(f"{place}: {reason}") from None
 
 
-def _refused(url: str, status: str) -> AccessError:
+def _refusal(url: str, status: str) -> str:
     host, path = urlsplit(url).netloc, netrc_path()
+    if status.startswith(_MISDIRECTED):
+        return (
+            f"the web server does not answer to the name {host} ({status}): call it by another, or where it is "
+            f"`ipstore serve`, start that with --allow-origin {host}"
+        )
     if web_headers(url):
-        return AccessError(f"{url}: the web server refuses what {path} holds for {host} ({status}): correct it there")
-    return AccessError(
-        f"{url}: the web server wants credentials ({status}): put a line into {path}, "
+        return f"the web server refuses what {path} holds for {host} ({status}): correct it there"
+    return (
+        f"the web server wants credentials ({status}): put a line into {path}, "
         f"`machine {host} login NAME password PASSWORD`; of `ipstore serve`, any name, and the token as the password"
     )
