@@ -1,6 +1,5 @@
 """What commands print: tables, one JSON document, and progress."""
 
-import json
 import math
 import sys
 import textwrap
@@ -9,6 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
+
+from ipstore.describing import as_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,15 +30,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 def print_json(document: Any) -> None:
     """Print the one document of a command; what is not a number becomes null."""
-    typer.echo(json.dumps(_plain(document), indent=2, allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    typer.echo(as_json(document))
 
 
 def say(text: str) -> None:

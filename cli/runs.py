@@ -14,7 +14,8 @@ from ipstore.cli.output import (
     progress,
     say,
 )
-from ipstore.wording import moment, pairs, ranges, size, task_text
+from ipstore.describing import described, listed
+from ipstore.wording import moment, pairs, ranges, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,7 @@ def runs(store: Annotated[str, typer.Argument(metavar="STORE", help="A store.")]
 
 
 def _print_runs(store: "Place", infos: "list[RunInfo]", json: bool) -> None:
-    found = [_glance(info) for info in infos]
+    found = [listed(info) for info in infos]
     if json:
         print_json({"store": str(store), "runs": found})
     elif not found:
@@ -70,11 +71,11 @@ def info(store: StoreOrRun, run: Run = None, json: Json = False) -> None:
         runs(store, json)
         return
     place, names = specs.stored_runs(store, run)
-    described = [run_info(place / name) for name in names]
-    if len(described) > 1:
-        _print_runs(place, described, json)
+    infos = [run_info(place / name) for name in names]
+    if len(infos) > 1:
+        _print_runs(place, infos, json)
         return
-    found = _glance(described[0]) | _details(place / names[0], described[0])
+    found = described(place / names[0], infos[0])
     if json:
         print_json({"store": str(place), **found})
     else:
@@ -137,65 +138,6 @@ def _print_verdicts(found: "dict[str, Repairs]", swept: "Sequence[str]") -> None
         ]
         if rows:
             print_table(("run", "array", "epochs", "seeds", title), rows)
-
-
-def _glance(info: "RunInfo") -> dict[str, Any]:
-    """Give what a list of runs says of one."""
-    commit = info.attrs["commit"]
-    return {
-        "run": info.name,
-        "status": info.status,
-        "task": task_text(info.attrs["task"], info.attrs.get("task_params", {})),
-        "level": info.attrs["level"],
-        "epochs": commit.get("last_epoch"),
-        "captured_epochs": commit["epochs"],
-        "seeds": info.attrs["seeds"],
-        "diverged": {int(seed): epoch for seed, epoch in info.attrs["diverged"].items()},
-        "results": list(info.results),
-        "stored_bytes": info.stored_bytes,
-        **{key: info.attrs[key] for key in ("part_of", "sweep") if key in info.attrs},
-    }
-
-
-def _details(place: "Place", info: "RunInfo") -> dict[str, Any]:
-    """Give what else there is to say of a run."""
-    from ipstore.group import read_document
-
-    provenance = {name: read_document(place / "results" / name, "result")["attributes"] for name in info.results}
-    attrs = {key: value for key, value in info.attrs.items() if key not in ("status", "diverged", "seeds")}
-    by_group: dict[str, int] = {}
-    sizes = place.sizes()
-    for key, count in sorted(sizes.items()):
-        group, inside, _ = key.partition("/")
-        if inside:
-            by_group[group] = by_group.get(group, 0) + count
-    return {
-        **attrs,
-        "task": task_text(info.attrs["task"], info.attrs.get("task_params", {})),
-        "files": len(sizes),
-        "stored_bytes": sum(sizes.values()),
-        "bytes": by_group,
-        "results": provenance,
-        **({"activations": _rebuilt(place)} if info.attrs["level"] == "weights" else {}),
-    }
-
-
-def _rebuilt(place: "Place") -> str:
-    """Say how the activations of a run that stored its weights alone come out here."""
-    from ipstore.errors import CorruptionError
-    from ipstore.reader import open_published
-    from ipstore.virtual import rebuilt_within
-
-    tree = open_published(place)
-    if "not_rebuilt" in tree.attrs:
-        return f"cannot be rebuilt: {tree.attrs['not_rebuilt']}"
-    if not tree.sizes["epoch"]:
-        return "rebuilt from the weights when they are read"
-    try:
-        tolerance = rebuilt_within(tree)
-    except CorruptionError as error:
-        return str(error)
-    return f"rebuilt from the weights when they are read, {f'within {tolerance:.0e}' if tolerance else 'exactly'}"
 
 
 def _print_run(store: "Place", run: dict[str, Any]) -> None:
