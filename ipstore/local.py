@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 from ipstore.durable import replace_file, sync_directory, sync_filesystem, write_past_cache
 from ipstore.errors import RunLockedError, StoreWriteError
-from ipstore.places import DOCUMENT, LEASE, Place
+from ipstore.places import DOCUMENT, LEASE, Place, Stamp
 from ipstore.schema import is_name
 
 if TYPE_CHECKING:
@@ -104,7 +104,22 @@ class LocalPlace(Place):
 
     def groups(self) -> list[str]:
         """Name the groups that are published right below, sorted; what has no name of one is none."""
-        return sorted(path.parent.name for path in self.path.glob(f"*/{DOCUMENT}") if is_name(path.parent.name))
+        return sorted(self.stamps())
+
+    def stamps(self) -> dict[str, Stamp]:
+        """Give the groups that are published right below, each with its document's file: a new one is put in place."""
+        found: dict[str, Stamp] = {}
+        try:
+            names = [name for name in os.listdir(self.path) if is_name(name)]
+        except (FileNotFoundError, NotADirectoryError):
+            return found
+        for name in names:
+            try:
+                about = os.stat(f"{self.path}/{name}/{DOCUMENT}")
+            except (FileNotFoundError, NotADirectoryError, PermissionError):
+                continue
+            found[name] = about.st_ino, about.st_mtime_ns, about.st_ctime_ns, about.st_size
+        return found
 
     def free_bytes(self) -> int:
         """Give the room on the file system."""

@@ -15,7 +15,7 @@ from ipstore.errors import ParameterError
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
-__all__ = ["DOCUMENT", "LEASE", "Lease", "Location", "Place", "Version", "locate"]
+__all__ = ["DOCUMENT", "LEASE", "Lease", "Location", "Place", "Stamp", "Version", "locate"]
 
 DOCUMENT = "zarr.json"
 """The key under which a group is published."""
@@ -25,6 +25,9 @@ LEASE = ".lease"
 
 Version = Any
 """Which state of an object was read or written; None where a lease alone keeps other writers away."""
+
+Stamp = Any
+"""Of an object as it stands: another one as soon as it is replaced."""
 
 
 class Lease(Protocol):
@@ -108,6 +111,10 @@ class Place(ABC):
     @abstractmethod
     def groups(self) -> list[str]:
         """Name the groups that are published right below, sorted; what begins with a dot is none."""
+
+    @abstractmethod
+    def stamps(self) -> dict[str, Stamp]:
+        """Give the groups that are published right below, each with the stamp of its document."""
 
     @abstractmethod
     def free_bytes(self) -> int | None:
