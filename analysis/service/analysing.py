@@ -1,0 +1,152 @@
+"""The tab in which a person asks for an analysis, and sees what became of all that were asked for."""
+
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+import panel as pn
+from ipstore.analysis.service.jobs import Job, Jobs
+
+from ipstore.analysis.estimators.registry import available, get
+from ipstore.analysis.questions import read
+from ipstore.errors import IpstoreError, ParameterError
+
+__all__ = ["AnalyseTab"]
+
+_ABOUT = {"information plane": "information", "distance to the bound": "bound"}
+_UNDER_WAY = ("waiting", "running", "following")
+_SHOWN = 20
+
+
+class AnalyseTab:
+    """Choose an estimator, press, watch it go.
+
+    Parameters
+    ----------
+    jobs : Jobs
+    runs : callable
+        Gives the runs that a person has chosen.
+    """
+
+    def __init__(self, jobs: Jobs, runs: Callable[[], tuple[str, ...]]) -> None:
+        self._jobs, self._runs = jobs, runs
+        wide: dict[str, Any] = {"sizing_mode": "stretch_width"}
+        self.estimator = pn.widgets.Select(name="Estimator", options=list(available()), value="binned", width=240)
+        self.other = pn.widgets.TextInput(name="or your own", placeholder="module:object", width=200)
+        self.about = pn.widgets.RadioButtonGroup(name="Question", options=_ABOUT, value="information")
+        self.every = pn.widgets.TextInput(name="Every so many epochs", value="1", width=160)
+        self.split = pn.widgets.Select(name="Samples", options=["all", "train", "test"], width=120)
+        self.follow = pn.widgets.Checkbox(name="keep up with a run that is still training", value=True)
+        self.ask = pn.widgets.Button(name="Analyse", button_type="primary", width=140)
+        self.message = pn.pane.Alert("", alert_type="danger", visible=False, **wide)
+        self._summary = pn.pane.HTML("", **wide)
+        self._parameters = pn.FlexBox(**wide)
+        self._list = pn.Column(**wide)
+        self._rows: dict[Any, _Row] = {}
+        self.estimator.param.watch(lambda _: self._choose(), "value")
+        self.ask.on_click(lambda _: self._ask())
+        self._choose()
+        self.body = pn.Column(
+            pn.FlexBox(self.estimator, self.other, self.every, self.split, align_items="flex-end", **wide),
+            self._summary,
+            self._parameters,
+            pn.FlexBox(self.about, self.follow, self.ask, align_items="center", gap="16px", **wide),
+            self.message,
+            pn.pane.HTML("<h3>Analyses</h3>"),
+            self._list,
+            **wide,
+        )
+        self.show()
+
+    def show(self) -> None:
+        """Show what became of all that were asked for, in any browser."""
+        jobs = self._jobs.all()[:_SHOWN]
+        rows = {job.id: self._rows.get(job.id) or _Row(lambda job=job: self._cancel(job)) for job in jobs}  # type: ignore[misc]  # a default binds it
+        for job in jobs:
+            rows[job.id].show(job)
+        if list(rows) != list(self._rows):
+            self._list[:] = [row.body for row in rows.values()] or [pn.pane.HTML("<i>none yet</i>")]
+        self._rows = rows
+
+    def _choose(self) -> None:
+        """Offer the parameters of an estimator."""
+        chosen = get(self.estimator.value)
+        self._summary.object = f"{escape(chosen.summary)}. <i>{escape(chosen.reference)}</i>"
+        self._parameters[:] = [
+            pn.widgets.TextInput(
+                name=each.name,
+                placeholder=_written(chosen.defaults[each.name]),
+                description=f"{each.description}: {each.allowed}",
+                width=170,
+            )
+            for each in chosen.parameters
+        ]
+
+    def _ask(self) -> None:
+        given = ",".join(f"{box.name}={box.value}" for box in self._parameters if box.value.strip())
+        name = self.other.value.strip() or self.estimator.value
+        try:
+            if not self._runs():
+                raise ParameterError("choose a run first, on the left")
+            estimator, parameters = read(f"{name}:{given}" if given else name)
+            for run in self._runs():
+                self._jobs.ask(
+                    run,
+                    estimator,
+                    parameters=parameters,
+                    every=_whole(self.every.value),
+                    split=self.split.value,
+                    about=self.about.value,
+                    follow=self.follow.value,
+                )
+        except (IpstoreError, OSError) as error:
+            self._say(str(error))
+        else:
+            self._say("")
+        self.show()
+
+    def _cancel(self, job: Job) -> None:
+        try:
+            self._jobs.cancel(job.id)
+        except IpstoreError as error:  # it ended meanwhile
+            self._say(str(error))
+        self.show()
+
+    def _say(self, words: str) -> None:
+        self.message.object, self.message.visible = escape(words, quote=False), bool(words)
+
+
+class _Row:
+    """One analysis: what was asked, how far it is, and a button to end it."""
+
+    def __init__(self, cancel: Callable[[], None]) -> None:
+        self._words = pn.pane.HTML("", sizing_mode="stretch_width", min_width=300)
+        self._bar = pn.indicators.Progress(value=0, max=100, width=220, active=False)
+        self._button = pn.widgets.Button(name="Cancel", width=90)
+        self._button.on_click(lambda _: cancel())
+        self.body = pn.Row(self._words, self._bar, self._button, sizing_mode="stretch_width")
+
+    def show(self, job: Job) -> None:
+        """Say how far it is."""
+        about = " · bound" if job.about == "bound" else ""
+        words = f"<b>{escape(job.run)}</b> · {escape(job.question)}{about}: {job.state}"
+        if job.state in _UNDER_WAY and job.total:
+            words += f", {job.done} of {job.total} epochs"
+        if job.message:
+            words += f"<br><span style='color:#a40000'>{escape(job.message)}</span>"
+        elif job.result:
+            words += f" · stored as {escape(job.result)}"
+        self._words.object = words
+        self._bar.value = round(100 * job.done / job.total) if job.total else 0
+        self._bar.visible = self._button.visible = job.state in _UNDER_WAY
+
+
+def _written(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ParameterError(f"every must be a number of epochs, 1 or more, but got {text!r}") from None

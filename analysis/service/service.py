@@ -1,0 +1,81 @@
+"""What all browsers of a server share: the store, as it is followed, read and analysed."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, TypeVar
+
+from ipstore.analysis.service.jobs import Jobs
+
+from ipstore.analysis.service.following import Following
+from ipstore.analysis.service.holdings import Holdings
+from ipstore.places import Location, locate
+from ipstore.reader import RunInfo
+
+__all__ = ["Service"]
+
+_READERS = 2
+"""Threads that read for the pages."""
+
+_T = TypeVar("_T")
+
+
+class Service:
+    """A store that is served.
+
+    Parameters
+    ----------
+    store : path or URL
+
+    Attributes
+    ----------
+    following : Following
+    holdings : Holdings
+    jobs : Jobs
+
+    Raises
+    ------
+    StoreNotFoundError, NotAStoreError, FormatVersionError
+    """
+
+    def __init__(self, store: Location) -> None:
+        place = locate(store)
+        self.shown, self.name = str(place), place.name
+        self.following = Following(place)
+        self.following.look()
+        self.holdings = Holdings(place)
+        self.jobs = Jobs(place)
+        self._readers = ThreadPoolExecutor(_READERS, "ipstore-page")
+        self._unsubscribe = self.following.subscribe(lambda change: self.jobs.run_changed(change.changed))
+
+    def most_worth_seeing(self) -> str:
+        """Name the run that a page shows first: a live one, else the newest that has a result, else the newest."""
+
+        def worth(info: RunInfo) -> tuple[bool, bool, datetime]:
+            return info.status == "live", bool(info.results), datetime.fromisoformat(info.attrs["commit"]["time"])
+
+        runs = self.following.runs
+        return max(runs, key=lambda name: worth(runs[name]))
+
+    def submit(self, work: Callable[[], _T], done: Callable[[_T | BaseException], Any]) -> None:
+        """Do something that takes a while beside the loop that serves the browsers.
+
+        Parameters
+        ----------
+        work : callable
+        done : callable
+            Called in another thread with what `work` gave, or raised.
+        """
+
+        def tell(future: Future[_T]) -> None:
+            error = future.exception()
+            done(future.result() if error is None else error)
+
+        self._readers.submit(work).add_done_callback(tell)
+
+    def close(self) -> None:
+        """End its threads and processes."""
+        self._unsubscribe()
+        self.following.close()
+        self.jobs.close()
+        self._readers.shutdown(cancel_futures=True)

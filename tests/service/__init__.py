@@ -1,0 +1,1 @@
+"""The service: pages, endpoints, jobs."""
