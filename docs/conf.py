@@ -55,4 +55,5 @@ html_theme = "furo"
 html_static_path = ["site/static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_show_search_summary = False  # it fetches the pages found, which a browser refuses a page that is opened as a file
 html_theme_options = {"navigation_with_keys": True}

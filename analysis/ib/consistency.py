@@ -65,16 +65,16 @@ _DEFAULTS = {"beta_max": BETA_MAX, "tol": 1e-4, "within": 0.01}
 
 @cache
 def self_consistent(estimator: Estimator) -> Estimator:
-    r"""Ask of the T of an estimator how self-consistent its encoder and decoder are.
+    """Ask of the T of an estimator how self-consistent its encoder and decoder are.
 
-    A T that is optimal for the information bottleneck at beta has the encoder
+    A T that is optimal for the information bottleneck at beta has the encoder ::
 
-    .. math:: p_\beta(t|x) = p(t) \exp(-\beta D[p(y|x) \| p(y|t)]) / Z_x(\beta)
+        p_beta(t|x) = p(t) exp(-beta D[p(y|x) || p(y|t)]) / Z_x(beta)
 
-    with its own p(t) and decoder p(y|t) [1]_. The residual of any other T is by how much its encoder differs,
+    with its own p(t) and decoder p(y|t) [1]_. The residual of any other T is by how much its encoder differs, ::
 
-    .. math:: J(\beta) = \sum_x p(x) D[p(t|x) \| p_\beta(t|x)]
-              = I(X;T) + \beta (I(X;Y) - I(T;Y)) + \sum_x p(x) \log \sum_t p(t) e^{-\beta D[p(y|x) \| p(y|t)]},
+        J(beta) = sum_x p(x) D[p(t|x) || p_beta(t|x)]
+                = I(X;T) + beta (I(X;Y) - I(T;Y)) + sum_x p(x) log sum_t p(t) exp(-beta D[p(y|x) || p(y|t)])
 
     and beta* is where that is least. J is convex. It is 0 at beta for a T that is optimal there. For any T,
     I(X;T) - beta I(T;Y) exceeds its minimum at beta by J(beta) or more; at the beta of the IB curve's point with the

@@ -15,9 +15,19 @@ from sphinx.domains.python import PythonDomain
 from sphinx.environment import BuildEnvironment
 from sphinx.pycode import ModuleAnalyzer
 
-__all__ = ["leave_words", "link_class", "mark_parameters", "number_notes", "setup", "shorten", "take_from_home"]
+__all__ = [
+    "drop_lost_ways_back",
+    "leave_words",
+    "link_class",
+    "mark_parameters",
+    "number_notes",
+    "setup",
+    "shorten",
+    "take_from_home",
+]
 
 _NOTE = re.compile(r"\[(\d+)\](?=_|\s)")
+_BACK = re.compile(r'<a class="viewcode-back" href="[^"#]*#([^"]+)">.*?</a>')
 _NAME = re.compile(r"(?<![`:\w])`(\w+)`(?![`_\w])")
 
 
@@ -107,6 +117,16 @@ def link_class(app: Sphinx, env: BuildEnvironment, node: pending_xref, contents:
     )
 
 
+def drop_lost_ways_back(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: object) -> None:
+    """Leave out links from a source to the documentation that viewcode guesses and that lead nowhere.
+
+    It takes all names of a module to be documented as one of them is, by the package or by the module itself.
+    """
+    if page.startswith("_modules/"):
+        known = app.env.domains["py"].data["objects"]
+        context["body"] = _BACK.sub(lambda match: match[0] if match[1] in known else "", context["body"])
+
+
 def setup(sphinx: Sphinx) -> dict[str, bool]:
     """Connect them; notes are numbered before napoleon takes the sections apart."""
     sphinx.connect("autodoc-process-docstring", take_from_home, priority=300)
@@ -114,5 +134,6 @@ def setup(sphinx: Sphinx) -> dict[str, bool]:
     sphinx.connect("autodoc-process-docstring", mark_parameters, priority=400)
     sphinx.connect("autodoc-process-signature", shorten)
     sphinx.connect("doctree-read", leave_words)
+    sphinx.connect("html-page-context", drop_lost_ways_back)
     sphinx.connect("missing-reference", link_class)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
