@@ -27,6 +27,7 @@ from ipstore.errors import ParameterError
 __all__ = ["Access", "Answer", "Gate", "bracketed", "is_loopback"]
 
 _SHORTEST = 16
+_TOKEN = re.compile(rf"[!-~]{{{_SHORTEST},}}")
 _HOST = re.compile(r"(?:https?://)?(?P<name>[A-Za-z0-9](?:[A-Za-z0-9_.-]*)|\[[0-9A-Fa-f:.]+\])(?P<port>:[0-9]{1,5})?/?")
 _PORT = re.compile(r":[0-9]+\Z")
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -83,10 +84,10 @@ class Access:
                 f"as {elsewhere[0]} the server is called from elsewhere, so it needs a token: set IPSTORE_SERVE_TOKEN "
                 "(or --token)"
             )
-        if token is not None and (len(token) < _SHORTEST or not (token.isascii() and token.isprintable())):
+        if token is not None and not _TOKEN.fullmatch(token):
             raise ParameterError(
-                f"a token is at least {_SHORTEST} printable ASCII characters, but got {len(token)} characters: make "
-                'one with `python -c "import secrets; print(secrets.token_urlsafe())"`'
+                f"a token is at least {_SHORTEST} letters, digits and signs of ASCII, but got {len(token)} characters: "
+                'make one with `python -c "import secrets; print(secrets.token_urlsafe())"`'
             )
         self.token = token
         self._address = address

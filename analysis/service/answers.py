@@ -85,9 +85,7 @@ def result(store: Place, run: str, result: str, query: Query) -> dict[str, Any]:
 
 def _take_nothing(query: Query) -> None:
     if query:
-        raise ParameterError(
-            f"nothing can be chosen here, but got ?{'&'.join(query)}; of a result, epochs and so on can"
-        )
+        raise ParameterError(f"of a result epochs, seeds and layers can be chosen, but here got ?{'&'.join(query)}")
 
 
 def _held(store: Place, run: str) -> list[str]:

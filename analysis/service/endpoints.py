@@ -5,8 +5,10 @@ The store is read as from any web server, by ranges, and is listed by WebDAV, as
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable
+from contextlib import aclosing
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -14,12 +16,11 @@ from urllib.parse import unquote
 
 from tornado.httputil import format_timestamp
 from tornado.iostream import StreamClosedError
-from tornado.log import app_log
 from tornado.web import Application, HTTPError, RequestHandler
 
 from ipstore.analysis.service import answers
-from ipstore.analysis.service.logs import log_request
-from ipstore.analysis.service.objects import Item, Listing, Objects, Part
+from ipstore.analysis.service.logs import log, log_request
+from ipstore.analysis.service.objects import Item, Listing, Objects, Part, objects_of
 from ipstore.describing import as_json
 from ipstore.errors import IpstoreError, ParameterError, UnknownNameError, UnreachableError
 from ipstore.places import Place
@@ -43,7 +44,7 @@ def endpoints(place: Place) -> Application:
     about = {"place": place}
     return Application(
         [
-            (r"/store(?:/.*)?", _Store, {"objects": Objects(place)}),
+            (r"/store(?:/.*)?", _Store, {"objects": objects_of(place)}),
             (r"/api/runs", _Api, {**about, "answer": answers.runs}),
             (r"/api/runs/([^/]+)", _Api, {**about, "answer": answers.run}),
             (r"/api/runs/([^/]+)/results/([^/]+)", _Api, {**about, "answer": answers.result}),
@@ -77,9 +78,10 @@ class _Reading(RequestHandler):
 
     def log_exception(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, IpstoreError):  # which says in a line what is wrong
-            app_log.warning("%s %s: %s", self.request.method, self.request.path, error)
-        else:
-            super().log_exception(kind, error, trace)
+            level = logging.INFO if _status(error) in (400, 404) else logging.WARNING
+            log.log(level, "%s %s: %s", self.request.method, self.request.path, error)
+        elif not isinstance(error, HTTPError | FileNotFoundError):
+            log.error("%s %s failed", self.request.method, self.request.path, exc_info=error)
 
 
 class _Store(_Reading):
@@ -93,7 +95,7 @@ class _Store(_Reading):
     @property
     def _key(self) -> str:
         """What was asked for; whatever cannot be a key is one that is not there."""
-        return unquote(self.request.path.removeprefix("/store").removeprefix("/"), errors="replace")
+        return unquote(self.request.path[len("/store/") :], errors="replace")
 
     async def head(self) -> None:
         """Tell of an object."""
@@ -126,15 +128,17 @@ class _Store(_Reading):
         depth = self.request.headers.get("Depth", "infinity")
         if depth not in ("1", "infinity"):
             raise HTTPError(400, reason="Depth is 1 or infinity")
-        below = self._key.removesuffix("/")
+        folder = re.sub(r"(?<=[^/])/\Z", "", self._key)
         begun = False
-        async for page in self._objects.within(below, deep=depth == "infinity"):
-            if not begun and (page.items or page.folders):
+        async for page in self._objects.within(folder, deep=depth == "infinity"):
+            if not (page.items or page.folders):
+                continue
+            if not begun:
                 begun = True
                 self.set_status(207)
                 self.set_header("Content-Type", 'application/xml; charset="utf-8"')
                 self.write('<?xml version="1.0" encoding="utf-8"?>\n<D:multistatus xmlns:D="DAV:">\n')
-                self.write(_response(below))
+                self.write(_response(folder))
             self.write(_responses(page))
             await self.flush()
         if not begun:
@@ -164,11 +168,13 @@ class _Store(_Reading):
                 span = None
         if span is None:
             return await self._objects.read(key)
-        try:
-            return await self._objects.read(key, *span)
-        except UnreachableError:
-            size = (await self._objects.find(key)).size  # or it is unreachable indeed
         first, last = span
+        if span != (None, 0):
+            try:
+                return await self._objects.read(key, first, last)
+            except (UnreachableError, ValueError):
+                pass  # it may have no such bytes: which is so if it is found
+        size = (await self._objects.find(key)).size
         if first is None:
             first, last = max(0, size - (last or 0)), size - 1
         if first >= size:
@@ -204,14 +210,15 @@ class _Store(_Reading):
     async def _send(self, part: Part) -> None:
         sent = 0
         try:
-            async for piece in part.pieces:
-                sent += len(piece)
-                self.write(piece)
-                await self.flush()
+            async with aclosing(part.pieces) as pieces:
+                async for piece in pieces:
+                    sent += len(piece)
+                    self.write(piece)
+                    await self.flush()
         except StreamClosedError:
             return  # nobody listens any more
         except (UnreachableError, OSError) as error:
-            app_log.warning("%s: broken off after %d of %d bytes: %s", self.request.path, sent, part.length, error)
+            log.warning("%s: broken off after %d of %d bytes: %s", self.request.path, sent, part.length, error)
         if sent != part.length:
             self.detach().close()  # so that the client sees that it has not got all
 
