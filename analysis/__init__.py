@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ipstore.analysis import accessor, dynamics, estimators, ib
+from ipstore.analysis.activity import layer_activity
 from ipstore.analysis.bottleneck import analyze_bound, bound, distributions, self_consistency
 from ipstore.analysis.intervals import seed_interval
 from ipstore.analysis.plane import information_plane, information_planes
@@ -30,6 +31,7 @@ __all__ = [
     "ib",
     "information_plane",
     "information_planes",
+    "layer_activity",
     "seed_interval",
     "self_consistency",
     "summary",

@@ -6,7 +6,8 @@ from typing import Any
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from ipstore.analysis import bottleneck, dynamics, intervals, plane, summaries, sweeping
+from ipstore.analysis import activity, bottleneck, dynamics, intervals, plane, summaries, sweeping
+from ipstore.analysis.activity import ActivationFunction
 from ipstore.analysis.dynamics import ErrorMeasure
 from ipstore.analysis.labelled import Subject, information
 from ipstore.analysis.plane import Labels, Split, Target
@@ -119,6 +120,23 @@ class RunAccessor:
         falls: dict[str, Any] = {"share": share, "least": least, "least_label": least_label, "stretch": stretch}
         events: dict[str, Any] = {"error": error, "accuracy": accuracy, "stays": stays}
         return dynamics.measure_run(self._run, estimator, quantities=quantities, **chosen, **falls, **events, **params)
+
+    def layer_activity(
+        self,
+        layer: str,
+        estimator: str = "binned",
+        *,
+        epochs: int | Sequence[int] = 60,
+        seeds: Sequence[int] | None = None,
+        histogram_bins: int | None = None,
+        histogram_range: tuple[float, float] | None = None,
+        function: ActivationFunction | None = None,
+        **params: Any,
+    ) -> xr.Dataset:
+        """Histograms of a layer's units, saturation and bins in use: `ipstore.analysis.layer_activity` of this run."""
+        histogram: dict[str, Any] = {"histogram_bins": histogram_bins, "histogram_range": histogram_range}
+        cells: dict[str, Any] = {"epochs": epochs, "seeds": seeds, "function": function}
+        return activity.layer_activity(self._run, layer, estimator, **cells, **histogram, **params)
 
     def sweep(
         self, *axes: str, of: Callable[[xr.DataTree], Any] | None = None, name: str | None = None, **at: Any

@@ -31,8 +31,8 @@ def plot(
         str,
         typer.Argument(
             metavar="FIGURE",
-            help="plane, snapshots, sensitivity, compare, bounds, bound, beta, residual, sweep, converged or "
-            "gradients; see `ipstore figures`.",
+            help="plane, information, snapshots, sensitivity, compare, bounds, bound, beta, residual, sweep, "
+            "converged, gradients, training or activations; see `ipstore figures`.",
         ),
     ],
     output: Annotated[
@@ -92,9 +92,21 @@ def plot(
                 f"{figure} is drawn from what the training recorded: leave out --estimator, --split, --labels and "
                 "--information"
             )
+        takes = signature(draw.draw).parameters
+        if chosen is not None and "layers" not in takes:
+            raise ParameterError(f"{figure} is of the whole network: leave out --layers")
         folder, name = _one_run(store, run)
-        results, options = [_training(folder, name, every)], {"layers": chosen}
-        options["crossing"] = _crossing(results[0])
+        results = [_training(folder, name, every)]
+        if "crossing" in takes:
+            options = {"layers": chosen, "crossing": _crossing(results[0])}
+    elif draw.takes == "a layer's activity":
+        if split != "all" or labels is not None or information is not None:
+            raise ParameterError(
+                f"{figure} shows all samples, without labels: leave out --split, --labels and --information"
+            )
+        asks = _parsed(draw, estimator)
+        folder, name = _one_run(store, run)
+        results = [_activity(folder, name, chosen, every, asks)]
     else:
         ask = _Ask(_parsed(draw, estimator), draw.takes == "a bound", every, split, labels, information)
         if over is None:
@@ -176,6 +188,25 @@ def _training(store: "Place", run: str, every: int) -> "xr.Dataset":
         raise ParameterError(f"every must be a number of epochs, 1 or more, but got {every}")
     training = tree["training"].to_dataset()
     return training.isel(epoch=(training["epoch"] % every == 0).values).assign_attrs(source_run=run).load()
+
+
+def _activity(
+    store: "Place", run: str, layers: list[str] | None, every: int, asks: "Sequence[tuple[str, dict[str, Any]]]"
+) -> "xr.Dataset":
+    """Measure one layer, by default the last hidden one, at epochs that are multiples of `every`, 60 at most."""
+    import ipstore
+    from ipstore.analysis import layer_activity
+    from ipstore.analysis.plane import View
+    from ipstore.analysis.spacing import log_spaced
+
+    tree = ipstore.open(store, run=run)
+    if layers is not None and len(layers) != 1:
+        raise ParameterError(f"activations shows one layer: name it with --layers, but got {', '.join(layers)}")
+    known = [str(name) for name in tree.attrs["layers"]]
+    epochs = tree["epoch"].to_numpy()[View(every=every).epochs(tree)]
+    layer = layers[0] if layers else known[max(len(known) - 2, 0)]
+    ((name, params),) = asks
+    return layer_activity(tree, layer, name, epochs=epochs[log_spaced(epochs, 60)].tolist(), **params)
 
 
 def _crossing(training: "xr.Dataset") -> "xr.DataArray":

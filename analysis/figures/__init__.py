@@ -11,9 +11,12 @@ from ipstore.analysis.figures.convergence import converged
 from ipstore.analysis.figures.figure import Figure
 from ipstore.analysis.figures.files import check_path, save
 from ipstore.analysis.figures.grids import sensitivity
+from ipstore.analysis.figures.histograms import activations
+from ipstore.analysis.figures.learning import training
 from ipstore.analysis.figures.networks import snapshots
 from ipstore.analysis.figures.norms import gradients
 from ipstore.analysis.figures.on_bound import bound
+from ipstore.analysis.figures.over_epochs import information
 from ipstore.analysis.figures.residuals import residual
 from ipstore.analysis.figures.sweeps import sweep
 from ipstore.analysis.figures.trajectories import information_plane
@@ -21,6 +24,7 @@ from ipstore.analysis.figures.trajectories import information_plane
 __all__ = [
     "FIGURES",
     "Figure",
+    "activations",
     "beta",
     "bound",
     "bounds",
@@ -28,17 +32,20 @@ __all__ = [
     "compare",
     "converged",
     "gradients",
+    "information",
     "information_plane",
     "residual",
     "save",
     "sensitivity",
     "snapshots",
     "sweep",
+    "training",
 ]
 
 FIGURES: dict[str, Figure] = {
     "plane": Figure(information_plane, "one plane", "the trajectory of every layer"),
     "snapshots": Figure(snapshots, "one plane", "every network at chosen epochs", frames=True),
+    "information": Figure(information, "one plane", "information of every layer over the epochs"),
     "sensitivity": Figure(
         sensitivity,
         "one plane with a grid",
@@ -57,5 +64,9 @@ FIGURES: dict[str, Figure] = {
     "sweep": Figure(sweep, "a sweep", "the trajectories at every value of a setting, side by side"),
     "converged": Figure(converged, "a sweep", "where every layer ends, at every value of a setting"),
     "gradients": Figure(gradients, "a run's training", "mean and noise of the gradients: drift and diffusion", ()),
+    "training": Figure(training, "a run's training", "loss and accuracy over the epochs", ()),
+    "activations": Figure(
+        activations, "a layer's activity", "histograms of the units of a layer, saturation and bins in use"
+    ),
 }
 """The figures by the names that ``ipstore plot`` knows them by."""

@@ -1,4 +1,4 @@
-"""Panels of information against the epoch: one column per layer, one row per quantity, one scale in a row."""
+"""Panels against the epoch: one column per layer and one row per quantity, or one panel per quantity with all lines."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -12,7 +12,7 @@ from ipstore.analysis.figures.frame import GREY, I_TY, I_XT, styled
 from ipstore.analysis.figures.panels import Panel, Sheet, sheet_of
 from ipstore.analysis.figures.wording import limit_words
 
-__all__ = ["axis_limits", "band", "curve", "curve_panels", "sheet_of_layers"]
+__all__ = ["axis_limits", "band", "curve", "curve_panels", "epoch_axis", "quantity_panels", "sheet_of_layers"]
 
 _COLUMNS = 6  # more layers stand in blocks of rows, one under another
 
@@ -30,6 +30,9 @@ _AXES = {
     "I_TY": _Axis(I_TY, "I_XY"),
     "residual": _Axis(hv.Dimension("residual", label="residual J", unit="bits")),
     "gradient": _Axis(hv.Dimension("gradient", label="norm / norm of the weights"), log=True),
+    "loss": _Axis(hv.Dimension("loss")),
+    "accuracy": _Axis(hv.Dimension("accuracy")),
+    "n_cells": _Axis(hv.Dimension("n_cells", label="distinct codes")),
 }
 
 
@@ -57,10 +60,7 @@ def curve_panels(
     """
     layers = [str(name) for name in plane["layer"].values]
     sheet = sheet_of_layers(layers)
-    scale = EpochScale(plane["epoch"].values, gap=0.28 / sheet.width)
-    low, high = scale.limits if plane.sizes["epoch"] > 1 else (scale.ticks[0][0] - 1, scale.ticks[0][0] + 1)
-    pad = 0.03 * (high - low)
-    xlim = (low - pad, high + pad)
+    scale, xlim = epoch_axis(plane["epoch"].values, sheet)
     panels: list[Panel | None] = []
     for first in range(0, len(layers), sheet.columns):
         block = layers[first : first + sheet.columns]
@@ -86,6 +86,48 @@ def curve_panels(
                 )
             panels += [None] * (sheet.columns - len(block))
     return panels
+
+
+def quantity_panels(
+    plane: xr.Dataset,
+    drawn: Mapping[str, Sequence[xr.DataArray]],
+    draw: Callable[[str, EpochScale], Any],
+    sheet: Sheet,
+    *,
+    labels: Mapping[str, str] | None = None,
+) -> list[Panel]:
+    """Draw one panel for each quantity, side by side, each on a scale of its own.
+
+    Parameters
+    ----------
+    plane : Dataset
+        With the epochs; with H(X) and I(X;Y) as attributes, there is a line at them.
+    drawn : mapping of str to sequence of DataArray
+        For each quantity, everything that must lie inside its axis.
+    draw : callable
+        From quantity and epoch scale to the elements of a panel.
+    sheet : Sheet
+        Of as many columns.
+    labels : mapping of str to str, optional
+        Of the vertical axes, where they are not always called the same.
+    """
+    scale, xlim = epoch_axis(plane["epoch"].values, sheet)
+    panels = []
+    for name, arrays in drawn.items():
+        ylim = axis_limits(plane, name, arrays)
+        label = (labels or {}).get(name, _AXES[name].dimension.pprint_label)
+        elements = _reference(plane, name, xlim, ylim, words=True) * draw(name, scale)
+        axes = {"xticks": scale.ticks, "xlabel": "epoch", "ylabel": label}
+        panels.append(Panel(elements, "", (xlim, ylim), x=True, y=True, grid=True, options=axes))
+    return panels
+
+
+def epoch_axis(epochs: Any, sheet: Sheet) -> tuple[EpochScale, tuple[float, float]]:
+    """Give the scale of ascending epochs on a panel, and the limits of its axis."""
+    scale = EpochScale(epochs, gap=0.28 / sheet.width)
+    low, high = scale.limits if len(epochs) > 1 else (scale.ticks[0][0] - 1, scale.ticks[0][0] + 1)
+    pad = 0.03 * (high - low)
+    return scale, (low - pad, high + pad)
 
 
 def axis_limits(plane: xr.Dataset, name: str, arrays: Sequence[xr.DataArray]) -> tuple[float, float]:
@@ -137,7 +179,7 @@ def curve(
     Parameters
     ----------
     values : DataArray (epoch,)
-        Named I_XT, I_TY, residual or gradient.
+        Named as a vertical axis that is known: I_XT, I_TY, residual, gradient, loss, accuracy or n_cells.
     scale : EpochScale
     colour : str
     words : mapping of str to str

@@ -7,6 +7,8 @@ import numpy as np
 from holoviews.plotting.util import process_cmap
 from numpy.typing import NDArray
 
+from ipstore.analysis.spacing import log_spaced
+
 __all__ = ["EPOCH_COLOURS", "EpochScale", "log_spaced"]
 
 EPOCH_COLOURS: list[str] = process_cmap("plasma", 256)[:225]  # the lightest yellow is lost on white
@@ -44,20 +46,3 @@ class EpochScale:
     def colours(self) -> dict[str, Any]:
         """Options of an element whose colour is the epoch."""
         return {"color": self.dimension.name, "cmap": EPOCH_COLOURS, "clim": self.limits}
-
-
-def log_spaced(epochs: NDArray[Any], number: int) -> NDArray[np.int64]:
-    """Choose at most `number` of `epochs` (ascending), even in log(1 + epoch), with the first and the last.
-
-    Returns
-    -------
-    (at most number,) int64
-        Positions in `epochs`, ascending.
-    """
-    if len(epochs) <= number:
-        return np.arange(len(epochs))
-    position = np.log1p(np.asarray(epochs, np.float64))
-    targets = np.linspace(position[0], position[-1], number)
-    right = np.clip(np.searchsorted(position, targets), 1, len(epochs) - 1)
-    nearest = right - (targets - position[right - 1] < position[right] - targets)
-    return np.unique(nearest)

@@ -20,10 +20,12 @@ Takes = Literal[
     "a bound",
     "a sweep",
     "a run's training",
+    "a layer's activity",
 ]
 """What a figure takes. A grid is a list of values of a parameter, as in ``binned:bins=10,30,100``; a bound is a plane
 with the bottleneck curve, and with how its layers stand to it; a sweep is one plane over an axis along which runs
-differ. A run's training is no plane, but the group of that name."""
+differ. A run's training is no plane, but the group of that name, and a layer's activity what
+`ipstore.analysis.layer_activity` gives."""
 
 _ADVICE: dict[Takes, str] = {
     "one plane": "give one estimator, with one value of each parameter",
@@ -34,6 +36,7 @@ _ADVICE: dict[Takes, str] = {
     "a bound": "give one estimator that makes a T of discrete values, such as binned, with one value of each parameter",
     "a sweep": "give one estimator, with one value of each parameter, over one axis of the sweep",
     "a run's training": "give run['training'].dataset; it takes no estimator",
+    "a layer's activity": "give run.ip.layer_activity(layer), with one value of each parameter of the estimator",
 }
 
 

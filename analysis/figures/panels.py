@@ -14,7 +14,7 @@ from ipstore.analysis.figures.frame import GREY, INK, Limits, split_title, style
 from ipstore.analysis.figures.key import CHARACTER, Entry, key_html, key_rows, write_key
 from ipstore.analysis.figures.wording import wrap
 
-__all__ = ["Panel", "Sheet", "arrange", "sheet_of"]
+__all__ = ["ColourBar", "Panel", "Sheet", "arrange", "sheet_of"]
 
 _GRID = "#e8e8e8"
 _GAP = 0.16  # inches between panels that share an axis
@@ -62,6 +62,31 @@ def sheet_of(columns: int, *, above: float) -> Sheet:
     return Sheet(columns, width, min(2.8, max(1.75, 0.75 * width)), above)
 
 
+@dataclass(frozen=True)
+class ColourBar:
+    """A logarithmic scale of colours, beside a panel on paper; on screen the element has its own.
+
+    Parameters
+    ----------
+    limits : (float, float)
+    colours : list of str
+    ticks : list of (float, str)
+    """
+
+    limits: tuple[float, float]
+    colours: list[str]
+    ticks: list[tuple[float, str]]
+
+    def __call__(self, plot: Any, _: Any) -> None:
+        """Draw it, as a hook of matplotlib."""
+        axis = plot.handles["axis"]
+        beside = axis.inset_axes((1.03, 0, 0.05, 1))
+        scale = cm.ScalarMappable(colors.LogNorm(*self.limits), colors.ListedColormap(self.colours))
+        bar = plot.state.colorbar(scale, cax=beside)
+        bar.set_ticks([at for at, _ in self.ticks], labels=[text for _, text in self.ticks], fontsize=8)
+        bar.ax.minorticks_off()
+
+
 @dataclass(frozen=True, eq=False)
 class Panel:
     """One panel.
@@ -78,6 +103,7 @@ class Panel:
         Whether there is a faint grid.
     options : dict
         More options, of either backend.
+    bar : ColourBar, optional
     """
 
     elements: Any
@@ -87,6 +113,7 @@ class Panel:
     y: bool
     grid: bool = False
     options: dict[str, Any] = field(default_factory=dict)
+    bar: ColourBar | None = None
 
     def styled(self, sheet: Sheet, hooks: Sequence[_Hook]) -> Any:
         """Give the elements all options that a panel of `sheet` has, and `hooks` under matplotlib."""
@@ -116,7 +143,10 @@ class Panel:
                     "yaxis.minor_tick_line_color": None,
                 },
             },
-            matplotlib={"fontsize": {"title": 10, "labels": 10, "ticks": 9}, "hooks": [_finish, self._outer, *hooks]},
+            matplotlib={
+                "fontsize": {"title": 10, "labels": 10, "ticks": 9},
+                "hooks": [_finish, self._outer, *([self.bar] if self.bar else []), *hooks],
+            },
         )
 
     def _outer(self, plot: Any, _: Any) -> None:

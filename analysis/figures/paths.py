@@ -13,7 +13,7 @@ from ipstore.analysis.figures.frame import I_TY, I_XT, INK, STEP, Limits, refere
 from ipstore.analysis.figures.placing import merge, place
 from ipstore.analysis.figures.planes import saturated
 
-__all__ = ["draw_paths", "layer_names", "thinned"]
+__all__ = ["draw_paths", "layer_names", "round_caps", "thinned"]
 
 _PATH_EPOCHS = 400  # a path bends visibly in far fewer; more only makes the file heavier
 _POINTS = 6000  # faint points in all: about 0.5 MB of html
@@ -140,12 +140,12 @@ def _paths(curves: list[_Curve], colour: EpochScale, colour_bar: Collection[str]
             "linewidth": 2.2,
             "clabel": "epoch",
             "cbar_ticks": colour.ticks,
-            "hooks": [_round_caps],
+            "hooks": [round_caps],
         },
     )
 
 
-def _round_caps(plot: Any, _: Any) -> None:
+def round_caps(plot: Any, _: Any) -> None:
     """Join the segments without gaps; HoloViews has an option for it under bokeh only."""
     plot.handles["artist"].set_capstyle("round")
 

@@ -24,6 +24,7 @@ THIN = [
     (RUN.self_consistency, analysis.self_consistency),
     (RUN.distributions, analysis.distributions),
     (RUN.dynamics, dynamics.measure_run),
+    (RUN.layer_activity, analysis.layer_activity),
     (RUN.sweep, analysis.sweep),
     (DATASET.summary, analysis.summary),
     (DATASET.dynamics, dynamics.measure),
@@ -76,6 +77,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "bound": {"labels": "hard", "tol": 1e-2},
     "self_consistency": {"estimator": "binned", "layers": ["layer1"], "every": 4, "labels": "hard", "tol": 1e-2},
     "distributions": {"layer": "layer1", "epoch": 2, "seed": 8, "estimator": "binned", "beta": 3.0, "bins": 4},
+    "layer_activity": {"layer": "layer1", "epochs": 2, "seeds": [8], "histogram_bins": 7, "bins": 4},
     "dynamics": {"layers": ["layer1"], "split": "train", "share": 0.1, "least": 0.01, "stretch": 0.2, "bins": 4},
 }
 

@@ -123,7 +123,10 @@ def sweep_of_planes(axis: str = "train_fraction", values: Any = (0.05, 0.45, 0.8
 
 
 def training_of(seeds: int = 6, epochs: int = 40, *, layers: list[str] = LAYERS) -> xr.Dataset:
-    """Norms of gradients that fall, and whose noise falls later and less, the later the deeper; none at epoch 0."""
+    """Norms of gradients that fall, and whose noise falls later and less, the later the deeper; none at epoch 0.
+
+    Loss and accuracy of a network that learns, and does worse on the samples that it does not see.
+    """
     rng = np.random.default_rng(3)
     epoch = np.arange(epochs)[:, None, None]
     spread = np.exp(rng.normal(0, 0.2, (epochs, seeds, len(layers))))
@@ -132,10 +135,62 @@ def training_of(seeds: int = 6, epochs: int = 40, *, layers: list[str] = LAYERS)
     mean = np.where(epoch > 0, spread / np.maximum(epoch, 1), np.nan)
     std = np.where(epoch > 0, noise * (1 + np.arange(len(layers))) / 20, np.nan)
     weights = np.full(mean.shape, 5.0) + epoch / 10
+    loss = 0.7 / (1 + epoch / 5) * np.exp(rng.normal(0, 0.1, (epochs, seeds, 2))) * [1.0, 1.3]
+    by_split = ("epoch", "seed", "split")
+    units = {"long_name": "cross-entropy", "units": "nats"}
     return xr.Dataset(
-        {"grad_mean_norm": (dims, mean), "grad_std_norm": (dims, std), "weight_norm": (dims, weights)},
-        coords={"epoch": np.arange(epochs), "seed": np.arange(seeds), "layer": layers},
+        {
+            "grad_mean_norm": (dims, mean),
+            "grad_std_norm": (dims, std),
+            "weight_norm": (dims, weights),
+            "loss": (by_split, loss, units),
+            "accuracy": (by_split, np.exp(-loss), {"units": "1"}),
+        },
+        coords={"epoch": np.arange(epochs), "seed": np.arange(seeds), "layer": layers, "split": ["train", "test"]},
         attrs={"source_run": "rule-tanh"},
+    )
+
+
+def activity_of(seeds: int = 6, epochs: int = 40, *, layers: list[str] = LAYERS, units: int = 3) -> xr.Dataset:
+    """Units of the last of some layers, that leave the middle for the ends of tanh, the sooner the higher their number.
+
+    There are 100 samples and ten bins.
+    """
+    epoch, unit = np.arange(epochs)[:, None, None], np.arange(units)
+    share = np.minimum(1.0, epoch / 40 * (1 + unit) / units) * np.ones((epochs, seeds, units))
+    ends = np.round(50 * share).sum(axis=1)
+    counts = np.full((epochs, units, 10), 0)
+    counts[..., 0] = counts[..., -1] = ends
+    counts[..., 4] = 100 * seeds - 2 * ends
+    lost = np.zeros((epochs, seeds), np.int64)
+    by_seed = ("epoch", "seed")
+    return xr.Dataset(
+        {
+            "counts": (("epoch", "unit", "bin"), counts),
+            **dict.fromkeys(("below", "above", "missing"), (by_seed, lost)),
+            "saturation": ((*by_seed, "unit"), share),
+            "bins_used": ((*by_seed, "unit"), 1.0 + 2 * (share > 0)),
+            "n_cells": (by_seed, 20.0 + np.arange(epochs)[:, None] + np.arange(seeds)),
+        },
+        coords={
+            "epoch": np.arange(epochs),
+            "seed": np.arange(seeds),
+            "unit": unit,
+            "bin": np.linspace(-0.9, 0.9, 10),
+            "left": ("bin", np.linspace(-1, 0.8, 10)),
+            "right": ("bin", np.linspace(-0.8, 1, 10)),
+        },
+        attrs={
+            "source_run": "rule-tanh",
+            "layer": layers[-1],
+            "samples": 100,
+            "epochs_of_run": epochs,
+            "estimator": "binned",
+            "parameters": {"bins": 10, "range": [-1.0, 1.0], "rule": "equal"},
+            "function": "tanh",
+            "saturated": "|T| > 0.95",
+            "bins_possible": 10,
+        },
     )
 
 
@@ -146,6 +201,8 @@ def planes_for(name: str, **sizes: Any) -> list[xr.Dataset]:
         return [sweep_of_planes(**sizes)]
     if takes == "a run's training":
         return [training_of(**sizes)]
+    if takes == "a layer's activity":
+        return [activity_of(**sizes)]
     if takes == "one plane with a grid":
         return [grid_of_planes(**sizes)]
     if takes == "two planes or more":
@@ -267,7 +324,7 @@ def test_tooltips_show_epochs_and_not_their_logarithms(name: str) -> None:
     columns = [source["epoch"] for source in sources if "epoch" in source]
     assert columns
     for column in columns:
-        assert set(column) <= {0, 1, 2, 3, 4}
+        assert set(np.ravel(column)) <= {0, 1, 2, 3, 4}  # of an image it is an array
 
 
 def test_ticks_that_would_overprint_the_last_are_left_out() -> None:
@@ -489,7 +546,8 @@ def test_html_asks_no_host_for_anything(name: str, tmp_path: Path) -> None:
     # BokehJS itself names hosts: in licences and namespaces, which nothing loads, and for maps and formulas,
     # which no figure has. A browser that opened such pages with its network log on asked for nothing.
     ours = "".join(re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL))
-    assert ("norm / norm of the weights" if name == "gradients" else "I(X;T)") in ours
+    telling = {"gradients": "norm / norm of the weights", "training": "cross-entropy", "activations": "distinct codes"}
+    assert telling.get(name, "I(X;T)") in ours
     assert "http" not in ours
 
 
