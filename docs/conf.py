@@ -37,9 +37,10 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the sections of a docstring say more: dimensions and units
 add_module_names = False
 napoleon_google_docstring = False
+napoleon_use_ivar = True
 napoleon_use_rtype = False
 napoleon_preprocess_types = False
-python_maximum_signature_line_length = 100
+python_maximum_signature_line_length = 220
 toc_object_entries_show_parents = "hide"
 
 # With -n a reference that leads nowhere is an error. What is not ours cannot be held to that without fetching the
@@ -52,6 +53,7 @@ myst_heading_anchors = 3
 myst_enable_extensions = ["smartquotes"]
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"  # furo's own underlines the names of modules, as if they were links
 html_static_path = ["site/static"]
 html_css_files = ["site.css"]
 html_copy_source = False

@@ -24,10 +24,12 @@ __all__ = [
     "setup",
     "shorten",
     "take_from_home",
+    "tidy_fields",
 ]
 
 _NOTE = re.compile(r"\[(\d+)\](?=_|\s)")
 _BACK = re.compile(r'<a class="viewcode-back" href="[^"#]*#([^"]+)">.*?</a>')
+_OBJECT = re.compile(r"=<.*?>+(?=[,)])")
 _NAME = re.compile(r"(?<![`:\w])`(\w+)`(?![`_\w])")
 
 
@@ -62,9 +64,9 @@ class _Elided:
 def shorten(
     app: Sphinx, what: str, name: str, found: Any, options: object, arguments: str | None, result: str | None
 ) -> tuple[str, None] | None:
-    """Leave defaults of a dataclass that are no plain values to its docstring."""
+    """Leave defaults that are no plain values to the docstring."""
     if not (isinstance(found, type) and is_dataclass(found)):
-        return None
+        return (_OBJECT.sub("=...", arguments), None) if arguments else None
     shown = [
         each.replace(annotation=each.empty, default=each.default if _is_plain(each.default) else _Elided())
         for each in signature(found).parameters.values()
@@ -83,6 +85,18 @@ def leave_words(app: Sphinx, document: nodes.document) -> None:
     for node in list(document.findall(pending_xref)):
         if node.get("reftype") == "class" and node.hasattr("refspecific") and node["reftarget"].islower():
             node.replace_self(node.children)
+
+
+def tidy_fields(app: Sphinx, document: nodes.document) -> None:
+    """Call attributes what numpydoc calls them, and leave out the dash behind errors of which no more is said."""
+    for name in document.findall(nodes.field_name):
+        if name.astext() == "Variables":
+            name.children = [nodes.Text("Attributes")]
+    for body in document.findall(nodes.field_body):
+        for paragraph in body.findall(nodes.paragraph):
+            *_, dash, last = [None, None, *paragraph.children]
+            if last is not None and not last.astext() and isinstance(dash, nodes.Text):
+                paragraph.remove(dash)
 
 
 def _home(package: str, attribute: str) -> str:
@@ -128,12 +142,13 @@ def drop_lost_ways_back(app: Sphinx, page: str, template: str, context: dict[str
 
 
 def setup(sphinx: Sphinx) -> dict[str, bool]:
-    """Connect them; notes are numbered before napoleon takes the sections apart."""
-    sphinx.connect("autodoc-process-docstring", take_from_home, priority=300)
+    """Connect them: what concerns sections before napoleon takes these apart, and data, which have none, after it."""
+    sphinx.connect("autodoc-process-docstring", take_from_home, priority=600)
     sphinx.connect("autodoc-process-docstring", number_notes, priority=400)
     sphinx.connect("autodoc-process-docstring", mark_parameters, priority=400)
     sphinx.connect("autodoc-process-signature", shorten)
     sphinx.connect("doctree-read", leave_words)
+    sphinx.connect("doctree-read", tidy_fields)
     sphinx.connect("html-page-context", drop_lost_ways_back)
     sphinx.connect("missing-reference", link_class)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
