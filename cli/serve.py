@@ -51,3 +51,4 @@ def serve(
         open_browser=open_browser,
         on_ready=ready,
     )
+    say("stopped")

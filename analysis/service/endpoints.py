@@ -151,7 +151,7 @@ class _Store(_Reading):
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         error = (kwargs.get("exc_info") or (None, None, None))[1]
-        if isinstance(error, UnreachableError) and not self._headers_written:
+        if isinstance(error, UnreachableError | OSError) and not self._headers_written:
             status_code = 503
         super().send_error(status_code, **kwargs)
 

@@ -7,18 +7,18 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from html import escape
 from importlib.util import find_spec
 from typing import Any, Self
 
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
-from tornado.netutil import bind_sockets
 from tornado.routing import AnyMatches, PathMatches, Rule, RuleRouter
 
 from ipstore.analysis.service.access import Access, Gate, bracketed
 from ipstore.analysis.service.endpoints import PATHS, endpoints
-from ipstore.analysis.service.logs import log_request
-from ipstore.errors import AddressError, MissingPackageError, ParameterError
+from ipstore.analysis.service.logs import log, log_request
+from ipstore.errors import AddressError, IpstoreError, MissingPackageError, ParameterError
 from ipstore.format import check_store, split_run
 from ipstore.places import Location
 
@@ -84,8 +84,8 @@ class Server:
         check_store(place)
         _need_packages()
         self._place, self._address = place, address
-        self._sockets = _listen(address, port)
-        self.port = int(self._sockets[0].getsockname()[1])
+        self._socket = _listen(address, port)
+        self.port = int(self._socket.getsockname()[1])
         self.url = self._access.url(self.port)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped: asyncio.Event | None = None
@@ -112,14 +112,15 @@ class Server:
     def start(self, page: Callable[[], Any]) -> None:
         """Answer in a thread of its own; this returns once it does."""
         ready = threading.Event()
-        failed: list[BaseException] = []
+        failed: list[Exception] = []
 
         def work() -> None:
             try:
                 self.run(page, ready.set)
-            except BaseException as error:
+            except Exception as error:
+                if ready.is_set():
+                    log.exception("the server failed")
                 failed.append(error)
-                raise
             finally:
                 ready.set()
 
@@ -131,13 +132,14 @@ class Server:
 
     def stop(self) -> None:
         """Stop it, and listen no longer; once it is stopped, this does nothing."""
-        if self._loop is not None and self._stopped is not None:
-            with suppress(RuntimeError):  # its loop has ended by itself
-                self._loop.call_soon_threadsafe(self._stopped.set)
+        loop, stopped = self._loop, self._stopped
+        if loop is None or stopped is None:
+            self._socket.close()
+        else:
+            with suppress(RuntimeError):  # its loop has just ended by itself
+                loop.call_soon_threadsafe(stopped.set)
         if self._thread is not None:
             self._thread.join()
-        for each in self._sockets:
-            each.close()
 
     async def _answer(self, page: Callable[[], Any], on_ready: Callable[[], Any] | None) -> None:
         from bokeh.server.server import BaseServer
@@ -147,7 +149,7 @@ class Server:
         routes = RuleRouter([Rule(PathMatches(PATHS), endpoints(self._place)), Rule(AnyMatches(), pages)])
         http = HTTPServer(Gate(self._access, self.port, routes), max_body_size=_LARGEST_REQUEST)
         server = BaseServer(IOLoop.current(), pages, http)
-        http.add_sockets(self._sockets)
+        http.add_socket(self._socket)
         server.start()
         signals = _stop_on_signals(self._loop, self._stopped.set)
         try:
@@ -157,8 +159,9 @@ class Server:
         finally:
             for each in signals:
                 self._loop.remove_signal_handler(each)
-            server.stop()
+            server.stop()  # which closes the socket, too
             await http.close_all_connections()
+            self._loop = None
 
 
 def _need_packages() -> None:
@@ -167,25 +170,35 @@ def _need_packages() -> None:
         raise MissingPackageError(f"a server needs {', '.join(missing)}: pip install 'ipstore[serve]'")
 
 
-def _listen(address: str, port: int) -> list[socket.socket]:
+def _listen(address: str, port: int) -> socket.socket:
     if not 0 <= port < 2**16:
         raise ParameterError(f"a port is 0 to 65535, where 0 takes one that is free, but got {port}")
     try:
-        return bind_sockets(port, address)
+        found = socket.getaddrinfo(address or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, *_, where = min(found, key=lambda each: each[0])  # IPv4, if the name means both
+        listening = socket.create_server(where, family=family)
     except OSError as error:  # socket.gaierror too
         reason = _REASONS.get(error.errno or 0, error.strerror)
         raise AddressError(f"cannot listen on {bracketed(address)}:{port}: {reason}") from error
+    listening.setblocking(False)
+    return listening
 
 
 def _pages(page: Callable[[], Any], hosts: frozenset[str], cookie: str) -> Any:
     """Make the part of the server that browsers see: Bokeh's, as Panel extends it."""
+    import panel as pn
     from bokeh.server.tornado import BokehTornado
     from panel.io.application import build_applications
     from panel.io.resources import COMPONENT_PATH, DIST_DIR
     from panel.io.server import ComponentResourceHandler
 
     def one() -> Any:  # a function, which is called for each browser; any other callable would be shown
-        return page()
+        try:
+            return page()
+        except Exception as error:
+            log.exception("the page failed")
+            reason = str(error) if isinstance(error, IpstoreError) else "the server's log says why"
+            return pn.pane.Alert(escape(f"There is no page to be shown: {reason}"), alert_type="danger")
 
     return BokehTornado(
         build_applications({"/": one}, title="ipstore"),

@@ -1,5 +1,6 @@
 """What programs read of the server: the store, byte for byte and nothing else, and results as JSON."""
 
+import errno
 import json
 import os
 import pickle
@@ -20,7 +21,7 @@ import xarray as xr
 
 import ipstore
 from ipstore.analysis import analyze
-from ipstore.analysis.service import Server, answers
+from ipstore.analysis.service import Server, answers, objects
 from ipstore.analysis.stored import NonFiniteWarning
 from ipstore.errors import ParameterError, UnknownNameError
 from ipstore.places import locate
@@ -368,15 +369,22 @@ def test_a_store_that_vanishes_for_a_while(tmp_path: Path) -> None:
         assert ask(running, "/api/runs/run").status == 200
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root reads everything")
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "runs.zarr"
     write_run(path, make_plan(), 4)
-    (path / "run/zarr.json").chmod(0)
+
+    def fail(self: object, key: str) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path / key))
+
     with serving(path) as running:
-        answer = ask(running, "/store/run/zarr.json")
-        assert answer.status == 503
-        assert str(tmp_path) not in answer.text
+        with monkeypatch.context() as broken:
+            broken.setattr(objects._Files, "_open", fail)
+            for method in ("GET", "HEAD"):
+                answer = ask(running, "/store/run/zarr.json", method)
+                assert answer.status == 503
+                assert str(tmp_path) not in answer.text
+        assert "Input/output error" in caplog.text
+        assert ask(running, "/store/run/zarr.json").status == 200
 
 
 # How it is sent ------------------------------------------------------------------
