@@ -107,7 +107,11 @@ class Server:
         on_ready : callable, optional
             Called once it answers.
         """
-        asyncio.run(self._answer(page, on_ready))
+        try:
+            asyncio.run(self._answer(page, on_ready))
+        finally:
+            self._loop = None
+            self._socket.close()
 
     def start(self, page: Callable[[], Any]) -> None:
         """Answer in a thread of its own; this returns once it does."""
@@ -159,9 +163,8 @@ class Server:
         finally:
             for each in signals:
                 self._loop.remove_signal_handler(each)
-            server.stop()  # which closes the socket, too
+            server.stop()
             await http.close_all_connections()
-            self._loop = None
 
 
 def _need_packages() -> None:
