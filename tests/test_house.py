@@ -174,7 +174,8 @@ def test_analysis_needs_no_torch() -> None:
 
 @pytest.mark.long
 def test_analysis_save_its_figures_needs_no_plotting() -> None:
-    quiet = [name for name in ANALYSIS if not name.startswith("ipstore.analysis.figures")]
+    loud = ("ipstore.analysis.figures", "ipstore.analysis.service")
+    quiet = [name for name in ANALYSIS if not name.startswith(loud)]
     import_without({"torch"} | PLOTTING, ["ipstore.analysis", *quiet])
 
 

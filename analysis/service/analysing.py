@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from html import escape
+from itertools import product
 from typing import Any
 
 import panel as pn
-from ipstore.analysis.service.jobs import Job, Jobs
 
 from ipstore.analysis.estimators.registry import available, get
-from ipstore.analysis.questions import read
+from ipstore.analysis.questions import expand, read
+from ipstore.analysis.service.jobs import Job, Jobs
 from ipstore.errors import IpstoreError, ParameterError
 
 __all__ = ["AnalyseTab"]
@@ -31,17 +32,18 @@ class AnalyseTab:
     def __init__(self, jobs: Jobs, runs: Callable[[], tuple[str, ...]]) -> None:
         self._jobs, self._runs = jobs, runs
         wide: dict[str, Any] = {"sizing_mode": "stretch_width"}
-        self.estimator = pn.widgets.Select(name="Estimator", options=list(available()), value="binned", width=240)
-        self.other = pn.widgets.TextInput(name="or your own", placeholder="module:object", width=200)
-        self.about = pn.widgets.RadioButtonGroup(name="Question", options=_ABOUT, value="information")
-        self.every = pn.widgets.TextInput(name="Every so many epochs", value="1", width=160)
-        self.split = pn.widgets.Select(name="Samples", options=["all", "train", "test"], width=120)
-        self.follow = pn.widgets.Checkbox(name="keep up with a run that is still training", value=True)
-        self.ask = pn.widgets.Button(name="Analyse", button_type="primary", width=140)
+        self.estimator = pn.widgets.Select(label="Estimator", options=list(available()), value="binned", width=240)
+        self.other = pn.widgets.TextInput(label="or your own", placeholder="module:object", width=200)
+        self.about = pn.widgets.RadioButtonGroup(label="Question", options=_ABOUT, value="information")
+        self.every = pn.widgets.TextInput(label="Every so many epochs", value="1", width=160)
+        self.split = pn.widgets.Select(label="Samples", options=["all", "train", "test"], width=120)
+        self.follow = pn.widgets.Checkbox(label="keep up with a run that is still training", value=True)
+        self.ask = pn.widgets.Button(label="Analyse", color="primary", width=140)
         self.message = pn.pane.Alert("", alert_type="danger", visible=False, **wide)
         self._summary = pn.pane.HTML("", **wide)
         self._parameters = pn.FlexBox(**wide)
         self._list = pn.Column(**wide)
+        self._boxes: list[pn.widgets.TextInput] = []
         self._rows: dict[Any, _Row] = {}
         self.estimator.param.watch(lambda _: self._choose(), "value")
         self.ask.on_click(lambda _: self._ask())
@@ -65,36 +67,35 @@ class AnalyseTab:
         for job in jobs:
             rows[job.id].show(job)
         if list(rows) != list(self._rows):
-            self._list[:] = [row.body for row in rows.values()] or [pn.pane.HTML("<i>none yet</i>")]
+            self._list[:] = [row.body for row in rows.values()]
         self._rows = rows
 
     def _choose(self) -> None:
         """Offer the parameters of an estimator."""
         chosen = get(self.estimator.value)
         self._summary.object = f"{escape(chosen.summary)}. <i>{escape(chosen.reference)}</i>"
-        self._parameters[:] = [
+        self._boxes = [
             pn.widgets.TextInput(
-                name=each.name,
+                label=each.name,
                 placeholder=_written(chosen.defaults[each.name]),
                 description=f"{each.description}: {each.allowed}",
                 width=170,
             )
             for each in chosen.parameters
         ]
+        self._parameters[:] = self._boxes
 
     def _ask(self) -> None:
-        given = ",".join(f"{box.name}={box.value}" for box in self._parameters if box.value.strip())
-        name = self.other.value.strip() or self.estimator.value
         try:
             if not self._runs():
                 raise ParameterError("choose a run first, on the left")
-            estimator, parameters = read(f"{name}:{given}" if given else name)
-            for run in self._runs():
+            every = _whole(self.every.value or "")
+            for run, (estimator, parameters) in product(self._runs(), self._questions()):
                 self._jobs.ask(
                     run,
                     estimator,
                     parameters=parameters,
-                    every=_whole(self.every.value),
+                    every=every,
                     split=self.split.value,
                     about=self.about.value,
                     follow=self.follow.value,
@@ -104,6 +105,16 @@ class AnalyseTab:
         else:
             self._say("")
         self.show()
+
+    def _questions(self) -> list[tuple[str, dict[str, Any]]]:
+        """Give what is asked; several values of a parameter are several questions."""
+        given = {box.label: box.value.strip() for box in self._boxes if box.value and box.value.strip()}
+        if other := (self.other.value or "").strip():
+            return [(other, {})]  # only its own process imports it
+        words = ",".join(f"{name}={value}" for name, value in given.items())
+        name, parameters = read(f"{self.estimator.value}:{words}" if words else self.estimator.value)
+        _, questions = expand(name, parameters, self.about.value)
+        return [(name, dict(question.params)) for question in questions]
 
     def _cancel(self, job: Job) -> None:
         try:
@@ -122,7 +133,7 @@ class _Row:
     def __init__(self, cancel: Callable[[], None]) -> None:
         self._words = pn.pane.HTML("", sizing_mode="stretch_width", min_width=300)
         self._bar = pn.indicators.Progress(value=0, max=100, width=220, active=False)
-        self._button = pn.widgets.Button(name="Cancel", width=90)
+        self._button = pn.widgets.Button(label="Cancel", width=90)
         self._button.on_click(lambda _: cancel())
         self.body = pn.Row(self._words, self._bar, self._button, sizing_mode="stretch_width")
 

@@ -145,7 +145,8 @@ def _shown(choice: Choice, results: Mapping[Result, Mapping[str, Any]]) -> list[
 
 def is_plane(attrs: Mapping[str, Any]) -> bool:
     """Whether a result is an information plane with an axis for each of the two."""
-    return attrs.get("about", "information") == "information" and attrs.get("target", "labels") == "labels"
+    asked = attrs.get("about", "information"), attrs.get("target", "labels")
+    return asked == ("information", "labels")
 
 
 def result_words(attrs: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ipstore.analysis.figures.epochs import log_spaced
 from ipstore.analysis.figures.frame import Limits
+from ipstore.analysis.figures.placing import merge
 from ipstore.analysis.figures.planes import finite, limits, prepare, without_nan
 
 __all__ = ["Columns", "Lines", "Trajectories", "on_scale"]
@@ -84,7 +85,7 @@ class Trajectories:
             prepared["I_TY"].values,
             np.stack([mean["I_XT"].values, mean["I_TY"].values]),
             prepared["epoch"].values[steps],
-            limits(prepared),
+            _opened(limits(prepared)),
             tuple(notes),
             dict(plane.attrs),
         )
@@ -130,20 +131,29 @@ class Trajectories:
         }
 
     def names_at(self, epoch: int, layers: Collection[str]) -> Columns:
-        """Give the name of each of `layers` where the median of its seeds is."""
+        """Give the name of each of `layers` where the median of its seeds is; those at one place together."""
         position = self.at(epoch)
         shown = [place for place, layer in enumerate(self.layers) if layer in layers]
-        return {
-            "I_XT": np.array([_median(self.I_XT[position, :, place]) for place in shown]),
-            "I_TY": np.array([_median(self.I_TY[position, :, place]) for place in shown]),
-            "layer": [self.layers[place] for place in shown],
-        }
+        middle = np.array(
+            [[_median(values[position, :, place]) for values in (self.I_XT, self.I_TY)] for place in shown]
+        ).reshape(-1, 2)
+        left, right = np.array(self.box).T
+        there = np.flatnonzero(np.isfinite(middle).all(1))
+        groups = merge((middle[there] - left) / (right - left), [self.layers[shown[place]] for place in there])
+        at = there[[place for place, _ in groups]]
+        return {"I_XT": middle[at, 0], "I_TY": middle[at, 1], "layer": [names for _, names in groups]}
 
     def seed_at(self, seed: int | None, epoch: int, layers: Collection[str]) -> Columns:
         """Give the points of one seed, or none."""
         found = self.snapshot(epoch, layers)
         chosen = found["seed"] == (-1 if seed is None else seed)
         return {"I_XT": found["I_XT"][chosen], "I_TY": found["I_TY"][chosen]}
+
+
+def _opened(box: Limits) -> Limits:
+    """Give an axis room on which there is nothing but zero, as where all labels are the same."""
+    (left, right), (bottom, top) = (ends if ends[0] < ends[1] else (-0.05, 1.0) for ends in box)
+    return (left, right), (bottom, top)
 
 
 def _median(values: NDArray[np.float64]) -> float:

@@ -1,6 +1,5 @@
 """The page: what one browser sees of a store."""
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -9,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import panel as pn
 
+from ipstore.analysis.service.activity_tab import ActivityTab
 from ipstore.analysis.service.analysing import AnalyseTab
 from ipstore.analysis.service.choice import Choice, Drawn, gather, is_plane, result_words
 from ipstore.analysis.service.listing import RunsTab
 from ipstore.analysis.service.tabs import DynamicsTab, PlaneTab, Tab
+from ipstore.analysis.service.telling import failure_words
+from ipstore.errors import IpstoreError
 
 if TYPE_CHECKING:
     from ipstore.analysis.service.following import Change
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Page", "build"]
 
-_log = logging.getLogger(__name__)
-
 NO_SEED = "none"
+_FIRST = "binned"
+_WRAPPED = ".bk-input-group { display: flex; flex-wrap: wrap; }"
 _STATUS = {"live": "● live", "finished": "finished", "interrupted": "interrupted", "stopped": "stopped without a word"}
 
 
@@ -44,7 +46,7 @@ class Page:
     service : Service
         What all browsers share.
     asked : mapping of str to list of str
-        What the address names: ``run`` (several may be), ``epoch``, ``seed``.
+        What the address names: ``run`` (several may be), ``epoch``, ``seed``, ``tab``.
     """
 
     def __init__(self, service: "Service", asked: dict[str, list[str]]) -> None:
@@ -53,23 +55,25 @@ class Page:
         self._drawn = Drawn()
         self._choice = Choice()
         self._loading = self._again = False
-        self._quiet = False
+        self._quiet = self._is_away = False
         self._widgets()
-        self._tabs: dict[str, Tab] = {"Plane": PlaneTab(self._tapped), "Dynamics": DynamicsTab()}
+        self._tabs: dict[str, Tab] = {
+            "Plane": PlaneTab(self.tapped),
+            "Dynamics": DynamicsTab(),
+            "Activations": ActivityTab(service, self._next),
+        }
         self._stale = set(self._tabs)
         self._listing = RunsTab(lambda names: self._chose(runs=tuple(names), results=None))
         self._analyse = AnalyseTab(service.jobs, lambda: self._choice.runs)
-        self.tabs = pn.Tabs(
-            *((name, tab.body) for name, tab in self._tabs.items()),
-            ("Analyse", self._analyse.body),
-            ("Runs", self._listing.body),
-            sizing_mode="stretch_width",
-        )
+        bodies = {name: tab.body for name, tab in self._tabs.items()}
+        bodies |= {"Analyse": self._analyse.body, "Runs": self._listing.body}
+        self._names = list(bodies)
+        self.tabs = pn.Tabs(*bodies.items(), sizing_mode="stretch_width")
         self.tabs.param.watch(lambda _: self._draw(), "active")
         self.template = pn.template.BootstrapTemplate(
             title=f"ipstore · {service.name}",
-            sidebar=[self.runs, self.status, self.results, self.layers, self.seed],
-            main=[self.message, self._empty, self.player, self.tabs],
+            sidebar=[self.runs, self.status, self.follow, self.results, self.layers, self.seed],
+            main=[self.message, self._empty, self._at, self.player, self.tabs],
             header_background="#1d3557",
             sidebar_width=320,
         )
@@ -81,6 +85,20 @@ class Page:
             self._document.on_session_destroyed(lambda _: self.close())
         self._begin(asked)
 
+    @property
+    def is_loading(self) -> bool:
+        """Whether something is being read for it."""
+        return self._loading
+
+    @property
+    def has_nothing_estimated(self) -> bool:
+        """Whether it says that there is no estimate of what was chosen."""
+        return bool(self._empty.visible)
+
+    def panels(self, tab: str) -> list[Any]:
+        """Give the figures of a tab."""
+        return list(self._tabs[tab].body)
+
     def close(self) -> None:
         """Let go of the store."""
         for unsubscribe in self._subscribed:
@@ -88,34 +106,58 @@ class Page:
 
     def _widgets(self) -> None:
         wide: dict[str, Any] = {"sizing_mode": "stretch_width"}
-        self.runs = pn.widgets.MultiChoice(name="Runs", placeholder="choose one or several", **wide)
-        self.results = pn.widgets.MultiChoice(name="Estimates", max_items=4, placeholder="none is stored", **wide)
-        self.layers = pn.widgets.CheckBoxGroup(name="Layers", inline=True, **wide)
-        self.seed = pn.widgets.Select(name="Seed to follow", options=[NO_SEED], value=NO_SEED, **wide)
+        self.runs = pn.widgets.MultiChoice(label="Runs", placeholder="choose one or several", **wide)
+        self.results = pn.widgets.MultiChoice(label="Estimates", max_items=4, placeholder="none is stored", **wide)
+        self.layers = pn.widgets.CheckBoxGroup(label="Layers", inline=True, stylesheets=[_WRAPPED], **wide)
+        self.seed = pn.widgets.Select(label="Seed to follow", options=[NO_SEED], value=NO_SEED, **wide)
         self.player = pn.widgets.DiscretePlayer(
-            name="epoch", options=[0], value=0, interval=120, show_loop_controls=False, visible=False, **wide
+            label="epoch",
+            options=[0],
+            value=0,
+            interval=120,
+            show_loop_controls=False,
+            show_value=False,
+            visible=False,
+            **wide,
         )
+        self._at = pn.pane.HTML("", styles={"font-size": "15px"}, margin=(4, 10, 0, 10))
         self.status = pn.pane.HTML("", **wide)
         self.message = pn.pane.Alert("", alert_type="warning", visible=False, **wide)
-        self._empty = pn.pane.Markdown("", visible=False, **wide)
+        self.follow = pn.widgets.Checkbox(label="estimate new epochs as they come", value=True, visible=False, **wide)
+        self._words = pn.pane.Markdown("", **wide)
+        self.first = pn.widgets.Button(label=f"Estimate with {_FIRST}", color="primary", width=220)
+        self._empty = pn.Column(self._words, self.first, visible=False, **wide)
         self.runs.param.watch(lambda _: self._chose(runs=tuple(self.runs.value), results=None), "value")
         self.results.param.watch(lambda _: self._chose(results=tuple(self.results.value)), "value")
         self.layers.param.watch(lambda _: self._chose_layers(), "value")
         self.seed.param.watch(lambda _: self._moved(), "value")
         self.player.param.watch(lambda _: self._moved(), "value")
+        self.follow.param.watch(lambda _: self._keep_up(), "value")
+        self.first.on_click(lambda _: self._estimate_first())
 
     # What comes from the store
 
     def _begin(self, asked: dict[str, list[str]]) -> None:
         """Choose what the address names, or the run that is most worth seeing."""
         known = self._service.following.runs
-        unknown = [name for name in asked.get("run", []) if name not in known]
+        wrong = [f"There is no run {name!r} in this store." for name in asked.get("run", []) if name not in known]
         chosen = [name for name in asked.get("run", []) if name in known]
-        if unknown:
-            self._say(f"There is no run {', '.join(map(repr, unknown))} in this store.")
         if not chosen and known:
             chosen = [self._service.most_worth_seeing()]
-        self._choice = Choice(runs=tuple(chosen))
+        numbers: dict[str, int | None] = {"epoch": None, "seed": None}
+        for name in numbers:
+            for text in asked.get(name, []):
+                try:
+                    numbers[name] = int(text)
+                except ValueError:
+                    wrong.append(f"{name} must be a whole number but the address says {text!r}.")
+        for name in asked.get("tab", []):
+            if name in self._names:
+                self.tabs.active = self._names.index(name)
+            else:
+                wrong.append(f"There is no tab {name!r}: there are {', '.join(self._names)}.")
+        self._say(" ".join(wrong))
+        self._choice = Choice(tuple(chosen), epoch=numbers["epoch"], seed=numbers["seed"])
         self._list_runs()
         self._load()
 
@@ -145,8 +187,9 @@ class Page:
     def _take_change(self, change: "Change") -> None:
         if change.problem:
             self._say(f"{change.problem} What was drawn stays; the page goes on by itself once the store is back.")
-        elif self.message.visible:
+        elif self._is_away:
             self._say("")
+        self._is_away = bool(change.problem)
         if not self._choice.runs and self._service.following.runs:
             self._choice = replace(self._choice, runs=(self._service.most_worth_seeing(),))
         self._list_runs()
@@ -166,20 +209,25 @@ class Page:
         self._next(partial(self._show, choice, found))
 
     def _show(self, choice: Choice, found: Drawn | BaseException) -> None:
-        self._loading = False
+        try:
+            if isinstance(found, BaseException):
+                self._say(failure_words(found))
+            elif not self._again and choice.runs == self._choice.runs:
+                self._take(found)
+        except Exception as error:  # the page stays alive, whatever it is
+            self._say(failure_words(error))
+        finally:
+            self._loading = False
         if self._again or choice.runs != self._choice.runs:
             self._load()
-            return
-        if isinstance(found, BaseException):
-            _log.error("a page could not be drawn", exc_info=found)
-            self._say(f"This could not be drawn: {type(found).__name__}: {found}")
-            return
-        kept = [run for run in choice.runs if any(of == run for of, _ in found.recorded)]
-        if choice.runs and not kept and self._drawn.recorded and found.problems:
-            return  # the run is gone: what was drawn of it stays
-        self._drawn = found
+
+    def _take(self, found: Drawn) -> None:
+        """Show what was read, unless the runs are gone: then what was drawn of them stays."""
         if found.problems:
             self._say(" ".join(found.problems))
+        if found.problems and not found.recorded:
+            return
+        self._drawn = found
         self._fill()
         self._stale = set(self._tabs)
         self._draw()
@@ -194,7 +242,7 @@ class Page:
     @property
     def _seen(self) -> str:
         """Name of the tab that is seen."""
-        return [*self._tabs, "Analyse", "Runs"][self.tabs.active]
+        return self._names[self.tabs.active]
 
     def _drawn_tabs(self) -> Iterator[Tab]:
         """Give the tabs that show the choice as it is, the one that is seen before the others."""
@@ -222,11 +270,13 @@ class Page:
             followed = choice.epoch is None or choice.epoch not in epochs
             self._quietly(self.player, options=epochs, visible=True)
             self._quietly(self.player, value=epochs[-1] if followed else choice.epoch)
+            self._tell_epoch()
         self._empty.visible = bool(choice.runs) and not found.shown
-        self._empty.object = (
-            "### No estimate of this run is stored yet\n\nAsk for one in *Analyse*, or run "
-            f"`ipstore analyze {self._service.shown}/{' '.join(choice.runs[:1])}`."
+        self._words.object = (
+            f"### No estimate of {' and '.join(choice.runs)} is stored yet\n\n"
+            "The one below is quick; *Analyse* offers others."
         )
+        self._keep_up()
 
     # What a person does
 
@@ -254,10 +304,37 @@ class Page:
         seed = None if self.seed.value == NO_SEED else int(self.seed.value)
         last = not epochs or self.epoch == epochs[-1]
         self._choice = replace(self._choice, epoch=None if last else self.epoch, seed=seed)
+        self._tell_epoch()
         for tab in self._drawn_tabs():
             tab.move(self.epoch, seed)
 
-    def _tapped(self, seed: int | None, epoch: int) -> None:
+    def _tell_epoch(self) -> None:
+        self._at.object = f"epoch <b>{self.epoch:,}</b> of {self._drawn.epochs[-1]:,}" if self._drawn.epochs else ""
+
+    def _estimate_first(self) -> None:
+        for run in self._choice.runs:
+            self._ask(run, _FIRST)
+
+    def _keep_up(self) -> None:
+        """Have what is shown of live runs continued as they grow, unless a person does not want that."""
+        runs = self._service.following.runs
+        live = [run for run in self._choice.runs if run in runs and runs[run].status == "live"]
+        self._quietly(self.follow, visible=bool(live))
+        if not self.follow.value:
+            return
+        for run, name in self._drawn.shown:
+            attrs = self._drawn.results[run, name]
+            if run in live and attrs["commit"]["epochs"] * attrs["every"] < runs[run].attrs["commit"]["epochs"]:
+                asked = {key: attrs[key] for key in ("parameters", "layers", "every", "split", "target")}
+                self._ask(run, attrs["estimator"], **asked)
+
+    def _ask(self, run: str, estimator: str, **asked: Any) -> None:
+        try:
+            self._service.jobs.ask(run, estimator, follow=True, **asked)
+        except (IpstoreError, OSError) as error:
+            self._say(str(error))
+
+    def tapped(self, seed: int | None, epoch: int) -> None:
         """Follow the seed and the epoch of a point through every view."""
         epochs = self._drawn.epochs
         nearest = min(epochs, key=lambda each: abs(each - epoch))

@@ -74,7 +74,7 @@ class PlaneTab:
         self._curves = tuple(drawn.curves)
         self._views = {}
         for key in drawn.shown:
-            title = f"{key[0]} · {result_words(drawn.results[key])}"
+            title = f"{key[0]}\n{result_words(drawn.results[key])}"
             self._views[key] = PlaneView(
                 drawn.planes[key], title, drawn.curves.get(key[0]), layers, epoch, choice.seed, self._on_tap
             )

@@ -15,7 +15,7 @@ from ipstore.analysis.service.feeds import Cursor, Feed
 
 __all__ = ["LinesView", "PlaneView"]
 
-_WIDE = {"responsive": True, "fontscale": 1.05}
+_WIDE = {"responsive": True, "fontscale": 1.05, "fontsize": {"title": "10pt"}, "active_tools": []}
 
 
 class PlaneView:
@@ -126,8 +126,8 @@ class PlaneView:
             ylim=plane.box[1],
             show_legend=False,
             min_height=430,
+            hooks=[_plainly],
             **_WIDE,
-            active_tools=[],
         )
 
 
@@ -209,10 +209,14 @@ class LinesView:
             logy=logarithmic,
             show_legend=False,
             min_height=260,
-            hooks=[self._cursor.hook],
-            active_tools=[],
+            hooks=[self._cursor.hook, _plainly],
             **_WIDE,
         )
+
+
+def _plainly(plot: Any, _: Any) -> None:
+    """Leave the library's sign out of the tools."""
+    plot.state.toolbar.logo = None
 
 
 def _beside(plot: Any, _: Any) -> None:

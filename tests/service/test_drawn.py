@@ -57,6 +57,8 @@ def test_names_stand_at_the_median_of_their_seeds(plane: xr.Dataset) -> None:
     plane["I_XT"][2, 1, 0] = np.nan
     names = Trajectories.of(plane).names_at(5, LAYERS)
     np.testing.assert_allclose(names["I_XT"], plane["I_XT"].sel(epoch=5).median("seed"))
+    plane["I_XT"][:, :, 2], plane["I_TY"][:, :, 2] = plane["I_XT"][:, :, 0], plane["I_TY"][:, :, 0]
+    assert Trajectories.of(plane).names_at(5, LAYERS)["layer"] == ["layer1, output", "layer2"]
 
 
 def test_seeds_that_diverged_are_left_out_of_the_path_and_named(plane: xr.Dataset) -> None:
@@ -71,6 +73,12 @@ def test_seeds_that_diverged_are_left_out_of_the_path_and_named(plane: xr.Datase
 def test_epochs_that_are_still_to_come_are_not_drawn(plane: xr.Dataset) -> None:
     longer = plane.reindex(epoch=[*EPOCHS, 200, 300]).assign_attrs(plane.attrs)
     assert Trajectories.of(longer).epochs.tolist() == EPOCHS.tolist()
+
+
+def test_one_class_alone_has_no_information_and_is_drawn(plane: xr.Dataset) -> None:
+    drawn = Trajectories.of(plane.assign(I_TY=0 * plane["I_TY"]).assign_attrs(I_XY=0.0))
+    assert drawn.box[1] == (-0.05, 1.0)
+    assert drawn.names_at(0, LAYERS)["I_TY"].tolist() == [0, 0, 0]
 
 
 def test_what_is_no_plane_is_refused(plane: xr.Dataset) -> None:
