@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ipstore.analysis.figures.along import Along, along
 from ipstore.analysis.figures.bars import bar_words, error_bar
 from ipstore.analysis.figures.bottleneck import under
-from ipstore.analysis.figures.frame import GREY, I_TY, I_XT, INK, STEP, canvas, reference_lines, styled, typeset
+from ipstore.analysis.figures.composing import Frame, framed
+from ipstore.analysis.figures.frame import GREY, I_TY, I_XT, INK, STEP, reference_lines, styled
 from ipstore.analysis.figures.paths import layer_names
 from ipstore.analysis.figures.planes import SATURATION, finite, limits, saturated
 from ipstore.analysis.figures.wording import count, heading, listed, saturation_words
@@ -92,29 +93,22 @@ def converged(
     curve, words = under(bound, first)
     crosses = _crosses(ends)
     inked = hv.Points(np.array([bar for end in ends for bar in end.bars.T]), [I_XT, I_TY])
-    return styled(
+    notes = [
+        _key(last),
+        *words,
+        *_saturation_note(ends, saturation, apart),
+        *apart.notes,
+        *_lost_note(apart, lost),
+    ]
+    title = heading(first, f"Converged layers along {apart.axis}", _seeds([one.sizes["seed"] for one in last]))
+    return framed(
         curve
         * reference_lines(first, box)
         * _lines(ends, names)
         * crosses
         * _points(ends, apart)
         * layer_names(lines, inked, first, box),
-        title=heading(first, f"Converged layers along {apart.axis}", _seeds([one.sizes["seed"] for one in last])),
-        xlim=box[0],
-        ylim=box[1],
-        show_legend=False,
-        hooks=[
-            typeset(
-                [
-                    _key(last),
-                    *words,
-                    *_saturation_note(ends, saturation, apart),
-                    *apart.notes,
-                    *_lost_note(apart, lost),
-                ]
-            )
-        ],
-        **canvas(880, 600),
+        Frame(title, notes, box),
     )
 
 

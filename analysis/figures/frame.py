@@ -9,6 +9,8 @@ import holoviews.plotting.mpl
 import xarray as xr
 from bokeh.models.annotations import Title
 from holoviews.plotting.util import process_cmap
+from matplotlib.text import Annotation
+from matplotlib.transforms import IdentityTransform
 
 from ipstore.analysis.figures.wording import limit_words, wrap
 
@@ -19,13 +21,17 @@ __all__ = [
     "I_XT",
     "NOTE_WIDTH",
     "STEP",
+    "Carried",
     "Limits",
     "canvas",
+    "clear_carried",
+    "fitting",
     "layer_colours",
     "reference_lines",
     "split_title",
     "styled",
     "typeset",
+    "write_below",
     "write_notes",
     "write_title",
 ]
@@ -41,6 +47,12 @@ GREY = "#767676"  # 4.5:1 on white, the least contrast that WCAG 2.1 allows for 
 
 NOTE_WIDTH = 128
 """Characters of a footnote that fit the width of a frame of 880 pixels."""
+
+_NARROW = 5.0
+"""Inches of an axis that is none of a figure by itself, which has six."""
+
+_PER_INCH = 22
+"""Characters to the inch of an axis: with the room that a colour bar and the next axis leave."""
 
 Limits = tuple[tuple[float, float], tuple[float, float]]
 """Of the axes: (left, right), (bottom, top)."""
@@ -89,20 +101,34 @@ def typeset(notes: Sequence[str]) -> Callable[[Any, Any], None]:
 
     Neither backend can vary the type within a title; this is a HoloViews hook that does it in both.
     """
-    below = wrap(notes, NOTE_WIDTH)
 
     def hook(plot: Any, _: Any) -> None:
         if plot.renderer.backend == "matplotlib":
             axis = plot.handles["axis"]
-            write_title(axis, axis.get_title())
+            clear_carried(axis)
+            write_title(axis, fitting(axis, [axis.get_title()]))
             axis.set_title("")
-            write_notes(axis, below)
+            write_notes(axis, fitting(axis, notes, NOTE_WIDTH))
             return
         figure = plot.state
         if split_title(figure, "10pt"):
-            figure.add_layout(Title(text=below, text_font_size="8.5pt", text_color=GREY, **_SMALL), "below")
+            write_below(figure, notes)
 
     return hook
+
+
+def fitting(axis: Any, lines: Sequence[str], most: int = 0) -> str:
+    """Break lines that are longer than a matplotlib axis is wide, as one is beside others in a layout."""
+    inches = axis.get_position().width * axis.figure.get_figwidth()
+    if inches > _NARROW:
+        return wrap(lines, most) if most else "\n".join(lines)
+    return wrap([piece for line in lines for piece in line.split("\n")], int(_PER_INCH * inches))
+
+
+def write_below(figure: Any, notes: Sequence[str]) -> None:
+    """Write footnotes under a bokeh figure."""
+    text = wrap(notes, NOTE_WIDTH)
+    figure.add_layout(Title(text=text, text_font_size="8.5pt", text_color=GREY, **_SMALL), "below")
 
 
 _OUTSIDE: dict[str, Any] = {
@@ -127,17 +153,42 @@ def split_title(figure: Any, size: str) -> bool:
     return True
 
 
-def write_title(axis: Any, title: str, *, lift: float = 6, size: float = 12) -> None:
+def write_title(
+    axis: Any, title: str, *, lift: float = 6, size: float = 12, kind: type[Annotation] = Annotation
+) -> None:
     """Write a headline of `size` points and the small lines under it `lift` points above a matplotlib axis."""
     headline, _, details = title.partition("\n")
     rows = details.count("\n") + 1 if details else 0
-    axis.annotate(details, (0, 1), (0, lift), size=9, color=INK, linespacing=1.3, **_OUTSIDE)
-    axis.annotate(headline, (0, 1), (0, lift + 2 + 13 * rows), size=size, weight="bold", color=INK, **_OUTSIDE)
+    _add(axis, kind(details, (0, 1), (0, lift), size=9, color=INK, linespacing=1.3, **_OUTSIDE))
+    above = lift + 2 + 13 * rows
+    _add(axis, kind(headline, (0, 1), (0, above), size=size, weight="bold", color=INK, **_OUTSIDE))
 
 
-def write_notes(axis: Any, notes: str) -> None:
+def write_notes(axis: Any, notes: str, *, kind: type[Annotation] = Annotation) -> None:
     """Write footnotes under a matplotlib axis and its label."""
-    axis.annotate(notes, (0, 0), (0, -38), size=8, color=GREY, verticalalignment="top", **_OUTSIDE)
+    _add(axis, kind(notes, (0, 0), (0, -38), size=8, color=GREY, verticalalignment="top", **_OUTSIDE))
+
+
+class Carried(Annotation):
+    """What the elements of a figure carry of its frame: it gives way where the whole has a title."""
+
+    def get_visible(self) -> bool:
+        """Tell whether it is drawn."""
+        axis: Any = self.axes
+        return super().get_visible() and not axis.get_title().strip()
+
+
+def clear_carried(axis: Any) -> None:
+    """Take away what elements had carried to a matplotlib axis."""
+    for text in [text for text in axis.texts if isinstance(text, Carried)]:
+        text.remove()
+
+
+def _add(axis: Any, text: Annotation) -> None:
+    """Do what ``axis.annotate`` does, for any kind of annotation."""
+    text.set_transform(IdentityTransform())
+    text.set_clip_on(False)
+    axis.add_artist(text)
 
 
 def layer_colours(number: int) -> list[str]:

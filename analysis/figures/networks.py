@@ -8,8 +8,9 @@ import numpy as np
 import xarray as xr
 
 from ipstore.analysis.figures.bottleneck import under
+from ipstore.analysis.figures.composing import Frame, framed
 from ipstore.analysis.figures.epochs import log_spaced
-from ipstore.analysis.figures.frame import I_TY, I_XT, INK, canvas, layer_colours, reference_lines, styled, typeset
+from ipstore.analysis.figures.frame import I_TY, I_XT, INK, layer_colours, reference_lines, styled
 from ipstore.analysis.figures.planes import SATURATION, limits, prepare, saturated
 from ipstore.analysis.figures.wording import count, heading, saturation_words
 from ipstore.errors import ParameterError
@@ -70,7 +71,7 @@ def snapshots(
         )
     else:
         chosen = np.unique([np.abs(stored - epoch).argmin() for epoch in epochs])
-    xlim, ylim = box = limits(plane)
+    box = limits(plane)
     curve, words = under(bound, plane)
     lines = curve * reference_lines(plane, box)
     title = heading(plane, "Networks in the information plane", count(plane.sizes["seed"], "seed"))
@@ -95,15 +96,9 @@ def snapshots(
         ]
         if names := [str(name) for name in plane["layer"].values[full.isel(epoch=i).values]]:
             about.append(f"saturated: {', '.join(names)}")
-        frames[int(stored[i])] = styled(
+        frames[int(stored[i])] = framed(
             lines * _networks(plane.isel(epoch=i)),
-            title=f"{title}\n{' · '.join(about)}",
-            xlim=xlim,
-            ylim=ylim,
-            hooks=[typeset(notes)],
-            legend_position="right",
-            show_legend=True,
-            **canvas(880, 600),
+            Frame(f"{title}\n{' · '.join(about)}", notes, box, legend=True, of=title),
         )
     return hv.HoloMap(frames, kdims=[hv.Dimension("epoch", type=int)])
 

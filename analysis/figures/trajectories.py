@@ -6,8 +6,8 @@ from typing import Any
 import xarray as xr
 
 from ipstore.analysis.figures.bottleneck import under
+from ipstore.analysis.figures.composing import Frame, framed
 from ipstore.analysis.figures.epochs import EpochScale
-from ipstore.analysis.figures.frame import canvas, styled, typeset
 from ipstore.analysis.figures.paths import draw_paths, thinned
 from ipstore.analysis.figures.planes import SATURATION, limits, prepare, saturated, without_nan
 from ipstore.analysis.figures.wording import count, heading, saturation_words
@@ -62,14 +62,9 @@ def information_plane(
     box = limits(plane)
     curve, words = under(bound, plane)
     notes = [_key(plane), *words, *_saturation_note(plane, saturation), *notes]
-    return styled(
+    return framed(
         curve * draw_paths(plane, box, EpochScale(plane["epoch"].values), saturation),
-        title=heading(plane, "Information plane", seeds),
-        xlim=box[0],
-        ylim=box[1],
-        show_legend=False,
-        hooks=[typeset(notes)],
-        **canvas(880, 600),
+        Frame(heading(plane, "Information plane", seeds), notes, box),
     )
 
 

@@ -84,6 +84,8 @@ CALLS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_method_passes_on_all_that_it_is_given(run: xr.DataTree, name: str) -> None:
+    method: Any
+    function: Any
     method, function = (
         getattr(run.ip, name),
         {a.__name__: b for a, b in THIN if a.__qualname__.startswith("Run")}[name],
