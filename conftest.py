@@ -157,6 +157,7 @@ LONG = {
         "docs/bound.md",
         "docs/choosing.md",
         "docs/dynamics.md",
+        "docs/notebooks.md",
         "docs/recording.md",
         "docs/reproduction.md",
         "docs/tutorial.md",
