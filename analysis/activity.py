@@ -59,8 +59,9 @@ def layer_activity(
 ) -> xr.Dataset:
     """Histogram of every unit of a layer over the epochs, with saturation and the use of an estimator's bins.
 
-    Only the epochs that are chosen are read, and at level ``weights`` only they are computed again; memory grows with
-    what one Dask task holds, never with the run.
+    Of a run only the blocks are read that hold a chosen epoch, and of a block with one no more than that epoch; at
+    level ``weights`` only chosen epochs are computed again. Memory grows with what a Dask task holds, never with the
+    run.
 
     Parameters
     ----------
@@ -167,7 +168,7 @@ class _Limits(NamedTuple):
 
 
 def _cells(run: xr.DataTree, layer: str, epochs: int | Sequence[int], seeds: Sequence[int] | None) -> xr.DataArray:
-    """Take the chosen epochs and seeds of a layer, lazily, so that no others are read or computed."""
+    """Take the chosen epochs and seeds of a layer, lazily, so that few others are read, and none is rebuilt."""
     known = run["epoch"].to_numpy()
     if isinstance(epochs, int | np.integer):
         if isinstance(epochs, bool) or epochs < 1:
@@ -200,7 +201,7 @@ def _places(name: str, wanted: Sequence[int], known: NDArray[Any]) -> NDArray[np
 
 
 def _at(array: xr.DataArray, places: NDArray[np.int64]) -> xr.DataArray:
-    """Take some epochs as slices: Dask reads of a stored block what a slice needs, but of a list the whole block."""
+    """Take some epochs as slices: Dask reads of a block what its one slice needs, but of a list the whole block."""
     ends = np.flatnonzero(np.diff(places) > 1) + 1
     pieces = [array.isel(epoch=slice(piece[0], piece[-1] + 1)) for piece in np.split(places, ends)]
     return pieces[0] if len(pieces) == 1 else xr.concat(pieces, "epoch", combine_attrs="override")

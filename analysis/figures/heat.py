@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ipstore.analysis.figures.epochs import EpochScale
 
-__all__ = ["Rows", "image"]
+__all__ = ["Rows", "extent", "image"]
 
 _COLUMNS, _LINES = 120, 420
 """Of an image, where there are more cells: as many as a panel on screen has pixels, or half."""
@@ -44,6 +44,16 @@ class Rows(NamedTuple):
     level: NDArray[np.float64] | None
 
 
+def extent(limits: tuple[float, float], epochs: int) -> tuple[float, float]:
+    """Widen the limits of a scale of several epochs so that the middle of the last column is the last epoch."""
+    half = (limits[1] - limits[0]) / (_columns(epochs) - 1) / 2
+    return limits[0] - half, limits[1] + half
+
+
+def _columns(epochs: int) -> int:
+    return min(_COLUMNS, 40 * epochs)
+
+
 def image(rows: Rows, dimension: Any, scale: EpochScale, span: tuple[float, float], *, blank: bool = False) -> Any:
     """Draw rows of cells, row k between -k - 0.5 and -k + 0.5.
 
@@ -57,7 +67,7 @@ def image(rows: Rows, dimension: Any, scale: EpochScale, span: tuple[float, floa
         Of the values.
     scale : EpochScale
     span : (float, float)
-        Of the image along the scale.
+        Of the image along the scale, such as `extent` gives it.
     blank : bool
         Whether zeros, too, are left white.
 
@@ -72,7 +82,7 @@ def image(rows: Rows, dimension: Any, scale: EpochScale, span: tuple[float, floa
     padded = np.full((number, levels + 2 * gap, len(rows.epoch)), np.nan)
     padded[:, gap:-gap] = values
     cells = padded[::-1].reshape(-1, len(rows.epoch))  # from the bottom up
-    place = np.linspace(*span, 2 * min(_COLUMNS, 40 * len(rows.epoch)) + 1)[1::2]
+    place = np.linspace(*span, 2 * _columns(len(rows.epoch)) + 1)[1::2]
     at = scale(rows.epoch)
     nearest = np.searchsorted((at[1:] + at[:-1]) / 2, place, side="right")
     line = np.arange(len(cells))
@@ -105,8 +115,8 @@ def _averaged(
     from holoviews.operation.datashader import rasterize
 
     lines = min(len(cells), _LINES)
-    edges = np.concatenate([[span[0]], (at[1:] + at[:-1]) / 2, [span[1]]])
-    mesh = hv.QuadMesh((edges, np.arange(len(cells) + 1.0), cells), ["x", "y"], "z")
+    # By their middles: datashader puts the edges half way between these, and would do so with the middles of edges.
+    mesh = hv.QuadMesh((at, np.arange(len(cells)) + 0.5, cells), ["x", "y"], "z")
     ranges = {"x_range": span, "y_range": (0.0, float(len(cells)))}
     drawn = rasterize(mesh, aggregator="mean", width=len(place), height=lines, dynamic=False, **ranges)
     found = drawn.dimension_values("z", flat=False)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ipstore.analysis.figures.curves import band, curve, epoch_axis
 from ipstore.analysis.figures.epochs import EpochScale
 from ipstore.analysis.figures.frame import GREY, INK, styled
-from ipstore.analysis.figures.heat import Rows, image
+from ipstore.analysis.figures.heat import Rows, extent, image
 from ipstore.analysis.figures.key import Entry
 from ipstore.analysis.figures.over_epochs import middle
 from ipstore.analysis.figures.panels import ColourBar, Panel, Sheet, arrange
@@ -70,7 +70,8 @@ def activations(activity: xr.Dataset, units: Sequence[int] | None = None) -> Any
     shares = ["bins_used"] if activity.attrs.get("saturated") is None else ["saturation", "bins_used"]
     sheet = Sheet(len(shares) + 2, 2.15, max(2.8, 0.42 * table.rows), 0.2, beside=0.62, titles=2)
     scale, xlim = epoch_axis(activity["epoch"].values, sheet)
-    xlim = scale.limits if activity.sizes["epoch"] > 1 else xlim  # images fill their frames
+    if (epochs := activity.sizes["epoch"]) > 1:
+        xlim = extent(scale.limits, epochs)  # images fill their frames
     panels = [table.histograms(scale, xlim), *(table.share(name, scale, xlim) for name in shares)]
     attrs = activity.attrs
     function = [f"activation: {attrs['function']}"] if "function" in attrs else []

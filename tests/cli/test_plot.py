@@ -75,6 +75,27 @@ def test_gradients_of_a_run_are_drawn_with_their_crossing(swept: Path, tmp_path:
 
 
 @pytest.mark.long
+def test_loss_and_accuracy_of_a_run_are_drawn(swept: Path, tmp_path: Path) -> None:
+    file, run = tmp_path / "one.png", "data-train_fraction=0.9"
+    found = ipstore_json("plot", swept / run, "training", "-o", file)
+    assert found == {"figure": "training", "run": run, "shows": [], "file": str(file)}
+    training = library.open(swept, run=run)["training"].to_dataset().assign_attrs(source_run=run)
+    assert same_figure(file, figures.training(training))
+
+
+@pytest.mark.long
+def test_activations_of_a_layer_are_drawn_under_the_rule_of_an_estimator(swept: Path, tmp_path: Path) -> None:
+    file, name = tmp_path / "one.png", "deep-hidden=4-3-batch_size=512"
+    found = ipstore_json("plot", swept / name, "activations", "-o", file)
+    assert [each["estimator"] for each in found["shows"]] == ["binned"]
+    run = library.open(swept, run=name)
+    assert same_figure(file, figures.activations(run.ip.layer_activity("layer2")))  # the last that is hidden
+    words = ("--layers", "layer1", "--every", "2", "--estimator", "binned:bins=10")
+    ipstore("plot", swept / name, "activations", "-o", file, *words)
+    assert same_figure(file, figures.activations(run.ip.layer_activity("layer1", epochs=[0, 2], bins=10)))
+
+
+@pytest.mark.long
 def test_a_film_has_the_rate_that_was_asked_for(swept: Path, tmp_path: Path) -> None:
     file = tmp_path / "one.gif"
     ipstore("plot", swept / "data-train_fraction=0.3", "snapshots", "-o", file, "--rate", "4")
@@ -104,6 +125,11 @@ def test_a_film_has_the_rate_that_was_asked_for(swept: Path, tmp_path: Path) -> 
         (["gradients"], "a figure shows one run: name it with --run, one of "),
         (["gradients", "--run", "data-train_fraction=0.3", "--every", "0"], "every must be a number of epochs, 1 or"),
         (["gradients", "--run", "data-train_fraction=0.3", "--split", "test"], "gradients is drawn from what the"),
+        (["training", "--run", "data-train_fraction=0.3", "--layers", "output"], "training is of the whole network"),
+        (["activations", "--run", "data-train_fraction=0.3", "--split", "test"], "activations shows all samples, with"),
+        (["activations", "--run", "data-train_fraction=0.3", "--layers", "layer1,output"], "activations shows one"),
+        (["activations", "--run", "data-train_fraction=0.3", "--layers", "layer7"], "there is no layer 'layer7'"),
+        (["activations", "--run", "data-train_fraction=0.3", "--every", "0"], "every must be a number of epochs, 1 or"),
     ],
 )
 def test_what_cannot_be_drawn(swept: Path, tmp_path: Path, words: list[str], message: str) -> None:
