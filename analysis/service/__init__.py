@@ -1,68 +1,10 @@
 """The service: a store's runs in the browser, live ones among them, and over HTTP for programs.
 
-`serve` is all of it, as ``ipstore serve`` runs it. `docs/service.md` says how to use it.
+`serve` is all of it, as ``ipstore serve`` runs it; `Server` serves any page beside the store. `docs/service.md` says how
+to use them.
 """
 
-import threading
-import webbrowser
-from collections.abc import Callable, Iterable
-
 from ipstore.analysis.service.server import Server
-from ipstore.places import Location
+from ipstore.analysis.service.serving import serve
 
 __all__ = ["Server", "serve"]
-
-
-def serve(
-    store: Location,
-    *,
-    port: int = 5006,
-    address: str = "127.0.0.1",
-    origins: Iterable[str] = (),
-    token: str | None = None,
-    open_browser: bool = False,
-    on_ready: Callable[[Server], None] | None = None,
-) -> None:
-    """Serve a store until Ctrl-C or SIGTERM.
-
-    Parameters
-    ----------
-    store : path or URL
-    port : int
-        0 takes one that is free.
-    address : str
-        That it listens on. Where other machines reach it, `origins` and `token` are needed.
-    origins : iterable of str
-        ``HOST`` or ``HOST:PORT`` by which browsers may call it, besides the names of this machine itself.
-    token : str, optional
-        That has to be shown; at least 16 characters.
-    open_browser : bool
-        Show the page in a browser of this machine.
-    on_ready : callable, optional
-        Called with the server once it answers.
-
-    Raises
-    ------
-    StoreNotFoundError, NotAStoreError, FormatVersionError, UnreachableError
-    ParameterError
-        If others than this machine could ask without a token.
-    AddressError
-        If it cannot listen there.
-    MissingPackageError
-        If the packages of a server are not installed.
-    """
-    with Server(store, port=port, address=address, origins=origins, token=token) as server:
-        from ipstore.analysis.service.page import build  # which takes seconds: whatever is wrong is said before
-        from ipstore.analysis.service.service import Service
-
-        def ready() -> None:
-            if open_browser:  # by its plain URL: a command line, and so a token in it, is seen by every user
-                threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
-            if on_ready is not None:
-                on_ready(server)
-
-        service = Service(store)
-        try:
-            server.run(lambda: build(service), ready)
-        finally:
-            service.close()

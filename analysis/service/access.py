@@ -166,12 +166,15 @@ class Gate(Router):
         query = urlencode([pair for pair in parse_qsl(request.query, keep_blank_values=True) if pair[0] != "token"])
         behind_tls = "https" in (request.protocol, request.headers.get("X-Forwarded-Proto"))
         headers = {
-            "Location": f"./?{query}" if query else "./",  # relative: a proxy may have put the page under a path
             "Set-Cookie": f"{self._cookie}={self._cookie_value}; HttpOnly; SameSite=Strict; Path=/"
             + ("; Secure" if behind_tls else ""),
             "Referrer-Policy": "no-referrer",
         }
-        return Answer(302, "", headers)
+        page = f"./?{query}" if query else "./"  # relative: a proxy may have put the page under a path
+        if request.headers.get("Sec-Fetch-Site") == "cross-site":
+            # Who follows a link of another site is not known by a strict cookie till a page of this one sends them on.
+            return Answer(200, "The page follows.", {"Refresh": f"0; url={page}", **headers})
+        return Answer(302, "", {"Location": page, **headers})
 
     @property
     def _cookie_value(self) -> str:

@@ -136,6 +136,14 @@ def test_a_browser_gets_a_cookie_and_an_address_without_the_token(server: Server
     assert upgrade(server, {"Cookie": cookie}) == 101
 
 
+def test_a_link_of_another_site_is_followed_by_a_page_of_this_one(server: Server) -> None:
+    """A browser shows a strict cookie to nobody that another site sent it to, not after a redirect either."""
+    answer = ask(server, f"/?run=one&token={TOKEN}", Sec_Fetch_Site="cross-site")
+    assert (answer.status, answer.headers["Refresh"]) == (200, "0; url=./?run=one")
+    assert TOKEN not in f"{answer.headers} {answer.text}"
+    assert ask(server, "/", Cookie=answer.headers["Set-Cookie"].partition(";")[0]).status == 200
+
+
 def test_a_browser_that_asked_for_a_password_gets_a_cookie_for_its_websocket(server: Server) -> None:
     location, cookie = entered(server, "/?run=one", Authorization=basic(TOKEN))
     assert location == "/?run=one"
