@@ -18,10 +18,10 @@ from ipstore.analysis.scheduling import absolute
 from ipstore.analysis.service.subscribers import Subscribers
 from ipstore.analysis.service.workers import News, Order, Worker
 from ipstore.errors import IpstoreError, ParameterError, UnknownNameError, WorkerError
+from ipstore.format import check_store, find_run
 from ipstore.parts import holders
 from ipstore.places import Location, locate
-from ipstore.reader import open as open_store
-from ipstore.reader import run_info
+from ipstore.reader import open_published, run_info
 
 __all__ = ["Job", "Jobs", "State"]
 
@@ -247,10 +247,10 @@ class Jobs:
                 name = entry.job.run
                 if not entry.job.follow or not any(each == name or each.startswith(f"{name}+") for each in changed):
                     continue
-                if entry.job.state == "following":
-                    self._enqueue(entry)
-                else:
+                if entry.job.state != "following":
                     entry.has_grown = True
+                elif entry not in self._queue:
+                    self._enqueue(entry)
 
     def subscribe(self, callback: Callable[[Job], None]) -> Callable[[], None]:
         """Have `callback` called with every job that has changed, in a thread of its own for all subscribers.
@@ -291,7 +291,10 @@ class Jobs:
                 f"{order.split!r} and {order.target!r}"
             )
         view = order.view
-        tree = open_store(self._place, order.run)
+        check_store(self._place)
+        # Of a run in parts the first: whether they fit together is for the worker, and takes as long as opening all.
+        held = holders(self._place, order.run) or [find_run(self._place, order.run).name]
+        tree = open_published(self._place / held[0])
         questions = [] if _is_other(order.estimator) else order.questions()
         inquiry = view.inquiry(tree, questions)
         layers = tuple(inquiry.subject.activations)

@@ -336,6 +336,21 @@ def test_a_live_run_is_followed_to_its_end(store: Path, jobs: Jobs) -> None:
 
 
 @pytest.mark.long
+def test_a_followed_run_that_grows_again_and_again_waits_its_turn_once(store: Path, jobs: Jobs, gates: Path) -> None:
+    writer = RunWriter.resume(store, "run")
+    job = jobs.ask("run", follow=True)
+    reach(jobs, job, "following")
+    other = jobs.ask("run", f"{OURS}:waiting", parameters={"gate": 1})
+    reach(jobs, other, "running")
+    for _ in range(3):
+        jobs.run_changed({"run"})
+    assert [entry.job.id for entry in jobs._queue] == [job.id]
+    writer.close()
+    (gates / "1").touch()
+    assert reach(jobs, job).state == "finished"
+
+
+@pytest.mark.long
 def test_a_followed_run_that_goes_away_and_one_that_is_left(store: Path, jobs: Jobs) -> None:
     writer = RunWriter.resume(store, "run")
     left = jobs.ask("run", parameters={"bins": 4}, follow=True)
