@@ -18,7 +18,6 @@ from ipstore.cli.reporting import Failure
 from ipstore.cli.sweeps import at_each, check_task, drive_sweep, read_settings, run_facts, standing
 from ipstore.errors import ParameterError, RunExistsError
 from ipstore.places import DOCUMENT
-from ipstore.schema import check_name
 from ipstore.trainers.config import ActivationName, InitName, OptimizerName, TrainConfig
 from ipstore.wording import ranges, size, task_text
 
@@ -202,6 +201,7 @@ def capture(
 
 def _begun_sweep(store: "Place", name: str) -> "list[RunInfo]":
     """Describe the runs of a sweep, where no run has its name."""
+    from ipstore.schema import check_name
     from ipstore.trainers.sweeps import sweep_runs
 
     return [] if (store / check_name("run", name)).exists(DOCUMENT) else list(sweep_runs(store, name).values())

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from ipstore.cli.output import print_facts, print_json, print_table, progress, say
 from ipstore.cli.reporting import Failure
 from ipstore.errors import ParameterError
-from ipstore.sweeps import as_text, sweep_of
 from ipstore.trainers.config import TrainConfig
 from ipstore.wording import ranges, size, task_text
 
@@ -77,6 +76,8 @@ def drive_sweep(
         How many are wanted, if other than what its runs say.
     as_json : bool
     """
+    from ipstore.sweeps import as_text
+
     begun = time.monotonic()
     told = False
     try:
@@ -98,6 +99,7 @@ def drive_sweep(
 
 def _interrupted(store: "Place", name: str, command: str, epochs: int | None) -> Failure | None:
     """Say where a sweep stands, and how it goes on; None if it was not begun."""
+    from ipstore.sweeps import sweep_of
     from ipstore.trainers.sweeps import sweep_runs
 
     infos = sweep_runs(store, name)
@@ -164,6 +166,7 @@ def run_facts(store: "Place", run: str) -> dict[str, Any]:
 def _report(store: "Place", name: str, runs: list[str], seconds: float | None, as_json: bool) -> None:
     """Sum up a finished sweep; `seconds` is None where nothing was left to do."""
     from ipstore.reader import run_info
+    from ipstore.sweeps import as_text, sweep_of
 
     of = sweep_of(runs[0], run_info(store / runs[0]).attrs)
     assert of is not None

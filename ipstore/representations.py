@@ -39,7 +39,7 @@ def glance(attrs: Mapping[str, Any], *, epochs: int, last_epoch: int | None) -> 
         "model": model_text(attrs.get("model", {})),
         "sweep": ", ".join(f"{axis}={value}" for axis, value in place.items()),
         "level": str(attrs.get("level", "")),
-        "epochs": last + (f" ({epochs} stored)" if last and epochs != last_epoch else "") or "none yet",
+        "epochs": last + (f" ({epochs} stored)" if last and epochs != int(last) + 1 else "") or "none yet",
         "seeds": f"{len(seeds)} ({ranges(sorted(seeds))})" if seeds else "",
     }
     return {name: text for name, text in told.items() if text}

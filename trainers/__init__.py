@@ -6,10 +6,10 @@ Needs PyTorch (``pip install 'ipstore[train]'``), save `ipstore.trainers.tasks` 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ipstore.trainers import tasks
 from ipstore.trainers.config import TrainConfig
 
 if TYPE_CHECKING:
+    from ipstore.trainers import tasks
     from ipstore.trainers.recorder import Recorder
     from ipstore.trainers.streaming import capture, resume
     from ipstore.trainers.sweeps import capture_sweep, resume_sweep
@@ -26,7 +26,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import PyTorch only for what needs it."""
+    """Import PyTorch, or SciPy, only for what needs it."""
+    if name == "tasks":
+        return import_module("ipstore.trainers.tasks")
     if name not in _HOMES:
         raise AttributeError(f"module 'ipstore.trainers' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

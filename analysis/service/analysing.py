@@ -1,16 +1,21 @@
 """The tab in which a person asks for an analysis, and sees what became of all that were asked for."""
 
 from collections.abc import Callable
+from functools import partial
 from html import escape
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import panel as pn
 
 from ipstore.analysis.estimators.registry import available, get
 from ipstore.analysis.questions import expand, read
-from ipstore.analysis.service.jobs import Job, Jobs
+from ipstore.analysis.service.jobs import Job
+from ipstore.analysis.service.telling import failure_words
 from ipstore.errors import IpstoreError, ParameterError
+
+if TYPE_CHECKING:
+    from ipstore.analysis.service.service import Service
 
 __all__ = ["AnalyseTab"]
 
@@ -24,13 +29,20 @@ class AnalyseTab:
 
     Parameters
     ----------
-    jobs : Jobs
+    service : Service
     runs : callable
         Gives the runs that a person has chosen.
+    next_tick : callable
+        Has something done in the turn of this page's browser.
     """
 
-    def __init__(self, jobs: Jobs, runs: Callable[[], tuple[str, ...]]) -> None:
-        self._jobs, self._runs = jobs, runs
+    def __init__(
+        self,
+        service: "Service",
+        runs: Callable[[], tuple[str, ...]],
+        next_tick: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._service, self._jobs, self._runs, self._next = service, service.jobs, runs, next_tick
         wide: dict[str, Any] = {"sizing_mode": "stretch_width"}
         self.estimator = pn.widgets.Select(label="Estimator", options=list(available()), value="binned", width=240)
         self.other = pn.widgets.TextInput(label="or your own", placeholder="module:object", width=200)
@@ -72,7 +84,11 @@ class AnalyseTab:
 
     def _choose(self) -> None:
         """Offer the parameters of an estimator."""
-        chosen = get(self.estimator.value)
+        try:
+            chosen = get(self.estimator.value)
+        except Exception as error:  # one of somebody's own can raise anything as it is imported
+            self._say(failure_words(error))
+            return
         self._summary.object = f"{escape(chosen.summary)}. <i>{escape(chosen.reference)}</i>"
         self._boxes = [
             pn.widgets.TextInput(
@@ -89,22 +105,21 @@ class AnalyseTab:
         try:
             if not self._runs():
                 raise ParameterError("choose a run first, on the left")
-            every = _whole(self.every.value or "")
-            for run, (estimator, parameters) in product(self._runs(), self._questions()):
-                self._jobs.ask(
-                    run,
-                    estimator,
-                    parameters=parameters,
-                    every=every,
-                    split=self.split.value,
-                    about=self.about.value,
-                    follow=self.follow.value,
-                )
+            asked = {"every": _whole(self.every.value or ""), "split": self.split.value, "about": self.about.value}
+            questions = list(product(self._runs(), self._questions()))
         except (IpstoreError, OSError) as error:
             self._say(str(error))
-        else:
-            self._say("")
-        self.show()
+            return
+        follow = self.follow.value
+
+        def ask() -> None:
+            for run, (estimator, parameters) in questions:
+                self._jobs.ask(run, estimator, parameters=parameters, follow=follow, **asked)
+
+        def done(found: Any) -> None:
+            self._next(partial(self._say, failure_words(found) if isinstance(found, BaseException) else ""))
+
+        self._service.submit(ask, done)  # it reads the runs
 
     def _questions(self) -> list[tuple[str, dict[str, Any]]]:
         """Give what is asked; several values of a parameter are several questions."""

@@ -61,6 +61,8 @@ class Drawn:
         Of these: what is drawn of them, the bottleneck curve if one is stored for the run; and, of runs, results about
         the bound.
     recorded : mapping of (run, quantity) to Lines
+    crossings : mapping of run to mapping of layer to float
+        The epoch at which the median seed passes from drift to diffusion.
     estimated : mapping of (Result, quantity) to Lines
     problems : tuple of str
         Why something that was chosen is not here.
@@ -72,6 +74,7 @@ class Drawn:
     curves: Mapping[str, xr.Dataset] = field(default_factory=dict)
     bounds: Mapping[str, xr.Dataset] = field(default_factory=dict)
     recorded: Mapping[tuple[str, str], Lines] = field(default_factory=dict)
+    crossings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     estimated: Mapping[tuple[Result, str], Lines] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
@@ -102,11 +105,13 @@ def gather(holdings: Holdings, choice: Choice) -> Drawn:
     problems: list[str] = []
     results: dict[Result, Mapping[str, Any]] = {}
     recorded: dict[tuple[str, str], Lines] = {}
+    crossings: dict[str, Mapping[str, float]] = {}
     for run in choice.runs:
         try:
             results |= {(run, name): attrs for name, attrs in holdings.results(run).items()}
             lines = {(run, quantity): holdings.recorded(run, quantity) for quantity in RECORDED}
             recorded |= {key: found for key, found in lines.items() if found is not None and found.place.size}
+            crossings[run] = holdings.crossings(run)
         except (IpstoreError, OSError) as error:
             problems.append(f"{run}: {error}")
     shown = _shown(choice, results)
@@ -127,7 +132,7 @@ def gather(holdings: Holdings, choice: Choice) -> Drawn:
                 curves[run] = curve_of(bounds[run])
             except (IpstoreError, OSError) as error:
                 problems.append(f"{run}, {name}: {error}")
-    return Drawn(results, tuple(planes), planes, curves, bounds, recorded, estimated, tuple(problems))
+    return Drawn(results, tuple(planes), planes, curves, bounds, recorded, crossings, estimated, tuple(problems))
 
 
 def _shown(choice: Choice, results: Mapping[Result, Mapping[str, Any]]) -> list[Result]:

@@ -1,7 +1,7 @@
 """What a page draws of a plane or of a training record: arrays of numbers, made once for all browsers."""
 
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -22,6 +22,9 @@ Columns = dict[str, Any]
 _STEPS = 400
 """Epochs at which a line bends at most."""
 
+
+_CROWDED = (0.35, 0.9)
+"""Width and height of a frame whose names come together as those of the one on a page do."""
 
 _NOWHERE = np.array([np.nan])
 
@@ -139,7 +142,8 @@ class Trajectories:
         ).reshape(-1, 2)
         left, right = np.array(self.box).T
         there = np.flatnonzero(np.isfinite(middle).all(1))
-        groups = merge((middle[there] - left) / (right - left), [self.layers[shown[place]] for place in there])
+        names = [self.layers[shown[place]] for place in there]
+        groups = merge((middle[there] - left) / (right - left), names, _CROWDED)
         at = there[[place for place, _ in groups]]
         return {"I_XT": middle[at, 0], "I_TY": middle[at, 1], "layer": [names for _, names in groups]}
 
@@ -211,6 +215,31 @@ class Lines:
                 np.concatenate([self.low[:, place], self.high[::-1, place]]),
             ),
         )
+
+    def names(self, shown: Sequence[str]) -> Columns:
+        """Give the name of each of the series that are shown, where its mean ends; those at one place together."""
+        ends = {name: end for name in self.series if name in shown if (end := self._end(name)) is not None}
+        there = np.array(list(ends.values())).reshape(-1, 2)
+        bottom, top = np.nanmin(self.low), np.nanmax(self.high)
+        frame = np.column_stack([np.zeros(len(there)), (there[:, 1] - bottom) / ((top - bottom) or 1.0)])
+        groups = merge(frame, list(ends), (1.0, 0.4))
+        at = [place for place, _ in groups]
+        return {"epoch_place": there[at, 0], "value": there[at, 1], "series": [names for _, names in groups]}
+
+    def crossings(self, epochs: Mapping[str, float], shown: Sequence[str]) -> Columns:
+        """Give an upright line for each of the series that are shown and have a crossing, as high as all of them."""
+        names = [name for name in self.series if name in shown and np.isfinite(epochs.get(name, np.nan))]
+        if not names:
+            return self.of_seed(None, shown)
+        span = np.array([np.nanmin(self.low), np.nanmax(self.high)])
+        places = [np.full(2, on_scale(epochs[name])) for name in names]
+        return {"xs": places, "ys": [span] * len(names), "series": names, "color": names}
+
+    def _end(self, name: str) -> NDArray[np.float64] | None:
+        """Find the last number of a series."""
+        values = self.mean[:, self.series.index(name)]
+        there = np.flatnonzero(np.isfinite(values))
+        return np.array([self.place[there[-1]], values[there[-1]]]) if there.size else None
 
     def of_seed(self, seed: int | None, shown: Sequence[str]) -> Columns:
         """Give the lines of one seed, or none."""

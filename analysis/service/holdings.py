@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import xarray as xr
 
+from ipstore.analysis.dynamics import crossing
 from ipstore.analysis.service.drawn import Lines, Trajectories
 from ipstore.group import read_document
 from ipstore.places import Location, Place, locate
@@ -90,6 +91,13 @@ class Holdings:
         """Give the lines of ``loss``, ``accuracy``, or a norm, unless the run has none."""
         return self._lines(run, "", quantity, self.training(run))
 
+    def crossings(self, run: str) -> dict[str, float]:
+        """Give the epoch at which the median seed of each layer passes from drift to diffusion; NaN where none does."""
+        training = self.training(run)
+        if not {"grad_mean_norm", "grad_std_norm"} <= set(training.data_vars):
+            return {}
+        return self._made(run, "", "crossings", training, _crossings)
+
     def estimated(self, run: str, name: str, quantity: str) -> Lines | None:
         """Give the lines of a quantity of a result, such as ``I_XT``, unless it has none."""
         return self._lines(run, name, quantity, self.result(run, name))
@@ -147,6 +155,13 @@ class Holdings:
             total -= gone.data.nbytes
             for key in [key for key in self._drawn if key[:2] == (run, name)]:
                 del self._drawn[key]
+
+
+def _crossings(training: xr.Dataset) -> dict[str, float]:
+    found = crossing(training)["crossing"]
+    median = found.where(found.notnull().any("seed"), -1.0).median("seed").values  # NumPy warns of what is all NaN
+    layers = map(str, found["layer"].values)
+    return {layer: float(at) if at >= 0 else np.nan for layer, at in zip(layers, median, strict=True)}
 
 
 def _training(tree: xr.DataTree) -> xr.Dataset:

@@ -13,6 +13,7 @@ from ipstore.wording import size
 __all__ = ["RunsTab"]
 
 _COLUMNS = ("run", "status", "task", "model", "sweep", "epochs", "seeds", "level", "on disk", "results")
+_SMALL = ".tabulator { font-size: 13px; }"
 
 
 class RunsTab:
@@ -33,6 +34,9 @@ class RunsTab:
             disabled=True,
             selectable="checkbox",
             header_filters={name: {"type": "input", "func": "like", "placeholder": "filter"} for name in _COLUMNS[:5]},
+            theme_classes=["table-sm"],
+            stylesheets=[_SMALL],
+            layout="fit_data_stretch",
             pagination="local",
             page_size=25,
             text_align={"epochs": "right", "seeds": "right", "on disk": "right", "results": "right"},

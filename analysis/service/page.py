@@ -14,7 +14,6 @@ from ipstore.analysis.service.choice import Choice, Drawn, gather, is_plane, res
 from ipstore.analysis.service.listing import RunsTab
 from ipstore.analysis.service.tabs import DynamicsTab, PlaneTab, Tab
 from ipstore.analysis.service.telling import failure_words
-from ipstore.errors import IpstoreError
 
 if TYPE_CHECKING:
     from ipstore.analysis.service.following import Change
@@ -64,7 +63,7 @@ class Page:
         }
         self._stale = set(self._tabs)
         self._listing = RunsTab(lambda names: self._chose(runs=tuple(names), results=None))
-        self._analyse = AnalyseTab(service.jobs, lambda: self._choice.runs)
+        self._analyse = AnalyseTab(service, lambda: self._choice.runs, self._next)
         bodies = {name: tab.body for name, tab in self._tabs.items()}
         bodies |= {"Analyse": self._analyse.body, "Runs": self._listing.body}
         self._names = list(bodies)
@@ -329,10 +328,11 @@ class Page:
                 self._ask(run, attrs["estimator"], **asked)
 
     def _ask(self, run: str, estimator: str, **asked: Any) -> None:
-        try:
-            self._service.jobs.ask(run, estimator, follow=True, **asked)
-        except (IpstoreError, OSError) as error:
-            self._say(str(error))
+        self._service.submit(partial(self._service.jobs.ask, run, estimator, follow=True, **asked), self._asked)
+
+    def _asked(self, found: Any) -> None:
+        if isinstance(found, BaseException):
+            self._next(partial(self._say, failure_words(found)))
 
     def tapped(self, seed: int | None, epoch: int) -> None:
         """Follow the seed and the epoch of a point through every view."""

@@ -5,10 +5,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, TypeVar
 
-from ipstore.analysis.service.jobs import Jobs
-
 from ipstore.analysis.service.following import Following
 from ipstore.analysis.service.holdings import Holdings
+from ipstore.analysis.service.jobs import Jobs
 from ipstore.places import Location, locate
 from ipstore.reader import RunInfo
 
@@ -46,7 +45,7 @@ class Service:
         self.holdings = Holdings(place)
         self.jobs = Jobs(place)
         self._readers = ThreadPoolExecutor(_READERS, "ipstore-page")
-        self._unsubscribe = self.following.subscribe(lambda change: self.jobs.run_changed(change.changed))
+        self._unsubscribe = self.following.subscribe(lambda change: self.jobs.run_changed(change.changed | change.gone))
 
     def most_worth_seeing(self) -> str:
         """Name the run that a page shows first: a live one, else the newest that has a result, else the newest."""

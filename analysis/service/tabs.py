@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import panel as pn
 
+from ipstore.analysis import figures
 from ipstore.analysis.figures.frame import layer_colours
 from ipstore.analysis.service.choice import Choice, Drawn, Result, layers_of, result_words
 from ipstore.analysis.service.drawn import Lines
@@ -96,15 +97,18 @@ class DynamicsTab:
 
     def __init__(self) -> None:
         self._views: dict[tuple[Any, str], LinesView] = {}
+        self._bounds: tuple[str, ...] = ()
         self.body = _Box(sizing_mode="stretch_width")
 
     def show(self, drawn: Drawn, choice: Choice, epoch: int) -> None:
         """Draw; where only more epochs have come, without drawing anew."""
         layers = layers_of(choice, drawn.layers)
         lines: dict[tuple[Any, str], Lines] = {**drawn.recorded, **drawn.estimated}
-        if tuple(self._views) == tuple(lines) and all(view.show(lines[key]) for key, view in self._views.items()):
+        same = tuple(self._views) == tuple(lines) and self._bounds == tuple(drawn.bounds)
+        if same and all(view.show(lines[key], _crossings(drawn, key)) for key, view in self._views.items()):
             self.choose(layers)
             return
+        self._bounds = tuple(drawn.bounds)
         colours = dict(zip(drawn.layers, layer_colours(len(drawn.layers)), strict=True))
         self._views = {}
         for key, line in lines.items():
@@ -121,8 +125,13 @@ class DynamicsTab:
                 epoch,
                 choice.seed,
                 logarithmic=quantity.startswith("grad"),
+                crossings=_crossings(drawn, key),
             )
-        self.body[:] = [_pane(view.figure, 2, 420) for view in self._views.values()]
+        by_depth = [draw(bound) for bound in drawn.bounds.values() for draw in (figures.beta, figures.residual)]
+        self.body[:] = [
+            *(_pane(view.figure, 2, 420) for view in self._views.values()),
+            *(pn.pane.HoloViews(figure, linked_axes=False, margin=8) for figure in by_depth),
+        ]
 
     def choose(self, layers: Sequence[str]) -> None:
         """Show these layers."""
@@ -137,6 +146,12 @@ class DynamicsTab:
     @staticmethod
     def _shown(lines: Lines, layers: Sequence[str]) -> list[str]:
         return [name for name in lines.series if name in SPLITS or name in layers]
+
+
+def _crossings(drawn: Drawn, key: tuple[Any, str]) -> Mapping[str, float]:
+    """Give the epochs at which the layers of a run pass from drift to diffusion, where gradients are drawn."""
+    of, quantity = key
+    return drawn.crossings.get(of, {}) if quantity.startswith("grad") else {}
 
 
 def _colours_of(lines: Lines, layers: Mapping[str, str]) -> dict[str, str]:

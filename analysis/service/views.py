@@ -1,6 +1,6 @@
 """The figures of a page: HoloViews objects that are drawn once, and fed with what changes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import holoviews as hv
@@ -125,7 +125,7 @@ class PlaneView:
             xlim=plane.box[0],
             ylim=plane.box[1],
             show_legend=False,
-            min_height=430,
+            min_height=540,
             hooks=[_plainly],
             **_WIDE,
         )
@@ -148,6 +148,8 @@ class LinesView:
         The one that is chosen.
     logarithmic : bool
         Whether the vertical axis is.
+    crossings : mapping of str to float, optional
+        Of series, the epoch that is marked.
     """
 
     def __init__(
@@ -161,15 +163,19 @@ class LinesView:
         seed: int | None,
         *,
         logarithmic: bool = False,
+        crossings: Mapping[str, float] | None = None,
     ) -> None:
         self.lines = lines
+        self._crossings = crossings or {}
+        self._crossed, self._names = Feed(), Feed()
         self._shown, self._epoch, self._seed = list(shown), epoch, seed
         self._means, self._bands, self._chosen, self._cursor = Feed(), Feed(), Feed(), Cursor()
         self._cursor.move(float(on_scale(epoch)))
         self.figure = self._draw(title, label, colours, logarithmic)
 
-    def show(self, lines: Lines) -> bool:
+    def show(self, lines: Lines, crossings: Mapping[str, float] | None = None) -> bool:
         """Draw what has grown; False where it needs a figure of its own."""
+        self._crossings = crossings or {}
         if lines.series != self.lines.series:
             return False
         self.lines = lines
@@ -181,6 +187,8 @@ class LinesView:
         self._shown = list(shown)
         self._means.send(self.lines.lines(self._shown))
         self._bands.send(_filled(self.lines.bands(self._shown)))
+        self._names.send(self.lines.names(self._shown))
+        self._crossed.send(self.lines.crossings(self._crossings, self._shown))
         self.move(self._epoch, self._seed)
 
     def move(self, epoch: int, seed: int | None) -> None:
@@ -197,15 +205,22 @@ class LinesView:
         bands = hv.Polygons(_rows(lines.bands(self._shown), x.name, y.name, "series"), [x, y], "series")
         means = hv.Path(_rows(lines.lines(self._shown), x.name, y.name, "series"), [x, y], "series")
         chosen = hv.Path(_rows(lines.of_seed(self._seed, self._shown), x.name, y.name, "series"), [x, y], "series")
+        crossed = hv.Path(
+            _rows(lines.crossings(self._crossings, self._shown), x.name, y.name, "series"), [x, y], "series"
+        )
+        names = hv.Labels(lines.names(self._shown), [x, y], "series")
         last = 10 ** lines.place[-1] - 1 if lines.place.size else 1
         ticks = EpochScale(_whole(lines), 0.12).ticks if last > 0 else [(0.0, "0")]
         return (
             bands.opts(**coloured, alpha=0.18, line_alpha=0, hooks=[self._bands.hook])
             * means.opts(**coloured, line_width=2, tools=["hover"], hover_tooltips=["series"], hooks=[self._means.hook])
+            * crossed.opts(**coloured, line_width=1.5, line_dash="dotdash", hooks=[self._crossed.hook])
+            * names.opts(text_color=INK, text_font_size="8pt", text_align="left", hooks=[self._names.hook, _after])
             * chosen.opts(**coloured, line_width=1.5, line_dash="dashed", hooks=[self._chosen.hook])
         ).opts(
             title=title,
             xticks=ticks,
+            xlim=(lines.place[0], lines.place[0] + 1.16 * (lines.place[-1] - lines.place[0] or 1.0)),
             logy=logarithmic,
             show_legend=False,
             min_height=260,
@@ -217,6 +232,12 @@ class LinesView:
 def _plainly(plot: Any, _: Any) -> None:
     """Leave the library's sign out of the tools."""
     plot.state.toolbar.logo = None
+    plot.handles["yaxis"].minor_tick_line_color = None
+
+
+def _after(plot: Any, _: Any) -> None:
+    """Set words right of their points."""
+    plot.handles["glyph"].update(x_offset=6, text_baseline="middle")
 
 
 def _beside(plot: Any, _: Any) -> None:

@@ -12,7 +12,10 @@ from ipstore.analysis.service.page import NO_SEED, Page
 from ipstore.analysis.service.service import Service
 from tests.store.synthetic import make_plan, write_run
 
-pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame")  # Panel's table uses it
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame"),  # Panel's table uses it
+    pytest.mark.filterwarnings("ignore:invalid value encountered"),  # norms of synthetic runs are below zero
+]
 
 
 @pytest.fixture(scope="module")

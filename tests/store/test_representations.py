@@ -32,7 +32,7 @@ def test_a_list_of_runs_is_a_list_and_prints_as_a_table(store: Path) -> None:
     assert title == "2 runs"
     assert head.split() == ["run", "status", "task", "model", "level", "epochs", "seeds", "on", "disk"]
     assert first.startswith("first   finished")
-    assert "8 (9 stored)  3 (0, 10, 20)" in first
+    assert "8  3 (0, 10, 20)" in first
     assert second.split()[:4] == ["second", "interrupted", "synthetic", "half"]
     assert "none yet" in second
     assert "sweep" not in head  # no run is of one
