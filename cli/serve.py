@@ -32,7 +32,7 @@ def serve(
     ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Show the page in the browser.")] = False,
 ) -> None:
-    """Serve a store: a page that shows its runs, live ones too, and analyses them.
+    """Show a store in the browser, live, and analyse it there.
 
     Programs read the same server: the store itself below /store, as in `ipstore.open("http://HOST:PORT/store")`, and
     runs and results as JSON below /api/runs. Ctrl-C stops it.

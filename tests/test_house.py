@@ -179,7 +179,19 @@ def test_analysis_save_its_figures_needs_no_plotting() -> None:
     import_without({"torch"} | PLOTTING, ["ipstore.analysis", *quiet])
 
 
-HEAVY = {"torch", "numpy", "scipy", "numba", "holoviews", "bokeh", "matplotlib", "dask.array", "xarray", "distributed", "panel"}
+HEAVY = {
+    "torch",
+    "numpy",
+    "scipy",
+    "numba",
+    "holoviews",
+    "bokeh",
+    "matplotlib",
+    "dask.array",
+    "xarray",
+    "distributed",
+    "panel",
+}
 
 
 def test_help_pays_for_no_heavy_import() -> None:

@@ -12,7 +12,7 @@ from ipstore.analysis.service.activity_tab import ActivityTab
 from ipstore.analysis.service.analysing import AnalyseTab
 from ipstore.analysis.service.choice import Choice, Drawn, gather, is_plane, result_words
 from ipstore.analysis.service.listing import RunsTab
-from ipstore.analysis.service.tabs import DynamicsTab, PlaneTab, Tab
+from ipstore.analysis.service.tabs import BoundTab, DynamicsTab, PlaneTab, Tab
 from ipstore.analysis.service.telling import failure_words
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Page:
         self._tabs: dict[str, Tab] = {
             "Plane": PlaneTab(self.tapped),
             "Dynamics": DynamicsTab(),
+            "Bound": BoundTab(),
             "Activations": ActivityTab(service, self._next),
         }
         self._stale = set(self._tabs)

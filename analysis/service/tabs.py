@@ -11,7 +11,7 @@ from ipstore.analysis.service.choice import Choice, Drawn, Result, layers_of, re
 from ipstore.analysis.service.drawn import Lines
 from ipstore.analysis.service.views import LinesView, PlaneView
 
-__all__ = ["DynamicsTab", "PlaneTab", "Tab"]
+__all__ = ["BoundTab", "DynamicsTab", "PlaneTab", "Tab"]
 
 SPLITS = {"train": "#0072b2", "test": "#d55e00"}  # told apart by everyone (Okabe and Ito)
 
@@ -97,18 +97,16 @@ class DynamicsTab:
 
     def __init__(self) -> None:
         self._views: dict[tuple[Any, str], LinesView] = {}
-        self._bounds: tuple[str, ...] = ()
         self.body = _Box(sizing_mode="stretch_width")
 
     def show(self, drawn: Drawn, choice: Choice, epoch: int) -> None:
         """Draw; where only more epochs have come, without drawing anew."""
         layers = layers_of(choice, drawn.layers)
         lines: dict[tuple[Any, str], Lines] = {**drawn.recorded, **drawn.estimated}
-        same = tuple(self._views) == tuple(lines) and self._bounds == tuple(drawn.bounds)
+        same = tuple(self._views) == tuple(lines)
         if same and all(view.show(lines[key], _crossings(drawn, key)) for key, view in self._views.items()):
             self.choose(layers)
             return
-        self._bounds = tuple(drawn.bounds)
         colours = dict(zip(drawn.layers, layer_colours(len(drawn.layers)), strict=True))
         self._views = {}
         for key, line in lines.items():
@@ -127,11 +125,7 @@ class DynamicsTab:
                 logarithmic=quantity.startswith("grad"),
                 crossings=_crossings(drawn, key),
             )
-        by_depth = [draw(bound) for bound in drawn.bounds.values() for draw in (figures.beta, figures.residual)]
-        self.body[:] = [
-            *(_pane(view.figure, 2, 420) for view in self._views.values()),
-            *(pn.pane.HoloViews(figure, linked_axes=False, margin=8) for figure in by_depth),
-        ]
+        self.body[:] = [_pane(view.figure, 2, 420) for view in self._views.values()]
 
     def choose(self, layers: Sequence[str]) -> None:
         """Show these layers."""
@@ -146,6 +140,34 @@ class DynamicsTab:
     @staticmethod
     def _shown(lines: Lines, layers: Sequence[str]) -> list[str]:
         return [name for name in lines.series if name in SPLITS or name in layers]
+
+
+class BoundTab:
+    """How the layers stand to the information bottleneck: where they lie, and beta* and the residual by depth."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, Any] = {}
+        self._words = pn.pane.Markdown(
+            "### No distance to the bound is stored\n\nAsk for it in *Analyse*: choose *distance to the bound*.",
+            sizing_mode="stretch_width",
+        )
+        self.body = pn.Column(sizing_mode="stretch_width")
+
+    def show(self, drawn: Drawn, choice: Choice, epoch: int) -> None:
+        """Draw what is stored about the bound of the runs that were chosen."""
+        same = drawn.bounds.keys() == self._shown.keys() and self.body.objects
+        if same and all(self._shown[run] is bound for run, bound in drawn.bounds.items()):
+            return
+        self._shown = dict(drawn.bounds)
+        drawings = [draw(bound) for bound in self._shown.values() for draw in (figures.bound, figures.beta)]
+        panes: list[Any] = [pn.pane.HoloViews(figure, linked_axes=False, margin=8) for figure in drawings]
+        self.body[:] = panes or [self._words]
+
+    def choose(self, layers: Sequence[str]) -> None:
+        """Change nothing: all layers are compared."""
+
+    def move(self, epoch: int, seed: int | None) -> None:
+        """Change nothing: its figures say of which epochs they are."""
 
 
 def _crossings(drawn: Drawn, key: tuple[Any, str]) -> Mapping[str, float]:

@@ -80,7 +80,7 @@ def test_an_address_names_what_is_shown(service: Service) -> None:
         ({"run": "second,<b>"}, "There is no run '&lt;b&gt;' in this store."),
         ({"epoch": "x"}, "epoch must be a whole number but the address says 'x'"),
         ({"seed": "1.5"}, "seed must be a whole number but the address says '1.5'"),
-        ({"tab": "Plains"}, "There is no tab 'Plains': there are Plane, Dynamics, Activations, Analyse, Runs."),
+        ({"tab": "Plains"}, "There is no tab 'Plains': there are Plane, Dynamics, Bound, Activations, Analyse, Runs."),
     ],
 )
 def test_an_address_that_names_what_there_is_not(service: Service, asked: dict[str, str], words: str) -> None:
