@@ -137,7 +137,7 @@ def gather(holdings: Holdings, choice: Choice) -> Drawn:
 
 def _shown(choice: Choice, results: Mapping[Result, Mapping[str, Any]]) -> list[Result]:
     """Choose what is drawn where a person has not: of each run its plane of most epochs."""
-    planes = {key: attrs for key, attrs in results.items() if is_plane(attrs)}
+    planes = {key: attrs for key, attrs in results.items() if is_plane(attrs) and attrs["commit"]["epochs"] > 0}
     if choice.results is not None:
         return [key for key in choice.results if key in planes][:_MOST]
     first = []

@@ -216,12 +216,14 @@ class Lines:
             ),
         )
 
-    def names(self, shown: Sequence[str]) -> Columns:
+    def names(self, shown: Sequence[str], logarithmic: bool) -> Columns:
         """Give the name of each of the series that are shown, where its mean ends; those at one place together."""
+        height = _log if logarithmic else _as_it_is
         ends = {name: end for name in self.series if name in shown if (end := self._end(name)) is not None}
         there = np.array(list(ends.values())).reshape(-1, 2)
-        bottom, top = np.nanmin(self.low), np.nanmax(self.high)
-        frame = np.column_stack([np.zeros(len(there)), (there[:, 1] - bottom) / ((top - bottom) or 1.0)])
+        drawn = height(np.stack([self.low, self.high]))
+        bottom, top = np.nanmin(drawn), np.nanmax(drawn)
+        frame = np.column_stack([np.zeros(len(there)), (height(there[:, 1]) - bottom) / ((top - bottom) or 1.0)])
         groups = merge(frame, list(ends), (1.0, 0.4))
         at = [place for place, _ in groups]
         return {"epoch_place": there[at, 0], "value": there[at, 1], "series": [names for _, names in groups]}
@@ -253,6 +255,16 @@ class Lines:
         names = [name for name in self.series if name in shown]
         lines = [outline(self.series.index(name)) for name in names]
         return {"xs": [x for x, _ in lines], "ys": [y for _, y in lines], "series": names, "color": names}
+
+
+def _log(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give logarithms, and nothing for what has none."""
+    result: NDArray[np.float64] = np.log(values, where=values > 0, out=np.full_like(values, np.nan))
+    return result
+
+
+def _as_it_is(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return values
 
 
 def _middle(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -54,7 +54,7 @@ class Page:
         self._drawn = Drawn()
         self._choice = Choice()
         self._loading = self._again = False
-        self._quiet = self._is_away = False
+        self._quiet = self._is_away = self._had_problems = False
         self._widgets()
         self._tabs: dict[str, Tab] = {
             "Plane": PlaneTab(self.tapped),
@@ -111,9 +111,7 @@ class Page:
         self.layers = pn.widgets.CheckBoxGroup(label="Layers", inline=True, stylesheets=[_WRAPPED], **wide)
         self.seed = pn.widgets.Select(label="Seed to follow", options=[NO_SEED], value=NO_SEED, **wide)
         self.player = pn.widgets.DiscretePlayer(
-            label="epoch",
             options=[0],
-            value=0,
             interval=120,
             show_loop_controls=False,
             show_value=False,
@@ -223,8 +221,9 @@ class Page:
 
     def _take(self, found: Drawn) -> None:
         """Show what was read, unless the runs are gone: then what was drawn of them stays."""
-        if found.problems:
+        if found.problems or self._had_problems:
             self._say(" ".join(found.problems))
+        self._had_problems = bool(found.problems)
         if found.problems and not found.recorded:
             return
         self._drawn = found

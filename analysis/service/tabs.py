@@ -69,7 +69,7 @@ class PlaneTab:
         """Draw; where only more epochs have come, without drawing anew."""
         layers = layers_of(choice, drawn.layers)
         same = tuple(self._views) == drawn.shown and self._curves == tuple(drawn.curves)
-        if same and all(view.show(drawn.planes[key]) for key, view in self._views.items()):
+        if same and all(view.show(drawn.planes[key], epoch, choice.seed) for key, view in self._views.items()):
             self.choose(layers)
             return
         self._curves = tuple(drawn.curves)
@@ -104,7 +104,9 @@ class DynamicsTab:
         layers = layers_of(choice, drawn.layers)
         lines: dict[tuple[Any, str], Lines] = {**drawn.recorded, **drawn.estimated}
         same = tuple(self._views) == tuple(lines)
-        if same and all(view.show(lines[key], _crossings(drawn, key)) for key, view in self._views.items()):
+        if same and all(
+            view.show(lines[key], _crossings(drawn, key), epoch, choice.seed) for key, view in self._views.items()
+        ):
             self.choose(layers)
             return
         colours = dict(zip(drawn.layers, layer_colours(len(drawn.layers)), strict=True))
@@ -151,7 +153,7 @@ class BoundTab:
             "### No distance to the bound is stored\n\nAsk for it in *Analyse*: choose *distance to the bound*.",
             sizing_mode="stretch_width",
         )
-        self.body = pn.Column(sizing_mode="stretch_width")
+        self.body = pn.Column(sizing_mode="stretch_width", styles={"overflow-x": "auto"})
 
     def show(self, drawn: Drawn, choice: Choice, epoch: int) -> None:
         """Draw what is stored about the bound of the runs that were chosen."""

@@ -53,12 +53,11 @@ class PlaneView:
         self._points, self._steps = Feed(self._chosen), Feed(self._passed)
         self.figure = self._draw(title, curve)
 
-    def show(self, plane: Trajectories) -> bool:
-        """Draw a plane that has grown; False where it needs a figure of its own."""
+    def show(self, plane: Trajectories, epoch: int, seed: int | None) -> bool:
+        """Take a plane that has grown, to be drawn by `choose`; False where it needs a figure of its own."""
         if (plane.layers, plane.box, plane.seeds.size) != (self.plane.layers, self.plane.box, self.plane.seeds.size):
             return False
-        self.plane = plane
-        self.choose(self._layers)
+        self.plane, self._epoch, self._seed = plane, epoch, seed
         return True
 
     def choose(self, layers: Sequence[str]) -> None:
@@ -166,20 +165,19 @@ class LinesView:
         crossings: Mapping[str, float] | None = None,
     ) -> None:
         self.lines = lines
-        self._crossings = crossings or {}
+        self._crossings, self._logarithmic = crossings or {}, logarithmic
         self._crossed, self._names = Feed(), Feed()
         self._shown, self._epoch, self._seed = list(shown), epoch, seed
         self._means, self._bands, self._chosen, self._cursor = Feed(), Feed(), Feed(), Cursor()
         self._cursor.move(float(on_scale(epoch)))
         self.figure = self._draw(title, label, colours, logarithmic)
 
-    def show(self, lines: Lines, crossings: Mapping[str, float] | None = None) -> bool:
-        """Draw what has grown; False where it needs a figure of its own."""
-        self._crossings = crossings or {}
+    def show(self, lines: Lines, crossings: Mapping[str, float], epoch: int, seed: int | None) -> bool:
+        """Take what has grown, to be drawn by `choose`; False where it needs a figure of its own."""
+        self._crossings, self._epoch, self._seed = crossings, epoch, seed
         if lines.series != self.lines.series:
             return False
         self.lines = lines
-        self.choose(self._shown)
         return True
 
     def choose(self, shown: Sequence[str]) -> None:
@@ -187,14 +185,13 @@ class LinesView:
         self._shown = list(shown)
         self._means.send(self.lines.lines(self._shown))
         self._bands.send(_filled(self.lines.bands(self._shown)))
-        self._names.send(self.lines.names(self._shown))
+        self._names.send(self.lines.names(self._shown, self._logarithmic))
         self._crossed.send(self.lines.crossings(self._crossings, self._shown))
         self.move(self._epoch, self._seed)
 
     def move(self, epoch: int, seed: int | None) -> None:
         """Mark this epoch, and this seed as the chosen one."""
-        if seed != self._seed or self._chosen.columns.get("xs"):
-            self._chosen.send(self.lines.of_seed(seed, self._shown))
+        self._chosen.send(self.lines.of_seed(seed, self._shown))
         self._epoch, self._seed = epoch, seed
         self._cursor.move(float(on_scale(epoch)))
 
@@ -208,7 +205,7 @@ class LinesView:
         crossed = hv.Path(
             _rows(lines.crossings(self._crossings, self._shown), x.name, y.name, "series"), [x, y], "series"
         )
-        names = hv.Labels(lines.names(self._shown), [x, y], "series")
+        names = hv.Labels(lines.names(self._shown, logarithmic), [x, y], "series")
         last = 10 ** lines.place[-1] - 1 if lines.place.size else 1
         ticks = EpochScale(_whole(lines), 0.12).ticks if last > 0 else [(0.0, "0")]
         return (
@@ -220,7 +217,7 @@ class LinesView:
         ).opts(
             title=title,
             xticks=ticks,
-            xlim=(lines.place[0], lines.place[0] + 1.16 * (lines.place[-1] - lines.place[0] or 1.0)),
+            xlim=(lines.place[0], lines.place[0] + 1.3 * (lines.place[-1] - lines.place[0] or 1.0)),
             logy=logarithmic,
             show_legend=False,
             min_height=260,

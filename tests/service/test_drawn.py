@@ -97,6 +97,27 @@ def test_lines_hold_the_mean_and_the_middle_of_the_seeds(plane: xr.Dataset) -> N
     assert np.isnan(lines.of_seed(None, LAYERS)["ys"][0]).all()
 
 
+@pytest.mark.parametrize("logarithmic", [True, False])
+def test_names_of_lines_that_end_together_come_together(plane: xr.Dataset, logarithmic: bool) -> None:
+    array = 0 * plane["I_XT"] + xr.DataArray([1.0, 1.001, 100.0], {"layer": LAYERS}, "layer")
+    array[0] = 0.001
+    names = Lines.of(array, "layer").names(LAYERS, logarithmic)
+    assert names["series"] == ["layer1, layer2", "output"]
+    np.testing.assert_allclose(names["value"], [1.0, 100.0])
+    array[:, :, 1] = 5.0  # near on one scale alone
+    apart = Lines.of(array, "layer").names(LAYERS, logarithmic)["series"]
+    assert apart == ([*LAYERS] if logarithmic else ["layer1, layer2", "output"])
+    assert Lines.of(array, "layer").names(["output"], logarithmic)["series"] == ["output"]
+
+
+def test_crossings_stand_where_they_are(plane: xr.Dataset) -> None:
+    lines = Lines.of(plane["I_XT"], "layer")
+    drawn = lines.crossings({"layer1": 20.0, "output": np.nan}, LAYERS)
+    assert drawn["series"] == ["layer1"]
+    np.testing.assert_allclose(drawn["xs"][0], on_scale([20, 20]))
+    assert np.isnan(lines.crossings({}, LAYERS)["xs"][0]).all()
+
+
 def test_bands_go_out_on_one_side_and_back_on_the_other(plane: xr.Dataset) -> None:
     lines = Lines.of(plane["I_XT"], "layer")
     band = lines.bands(["layer2"])
