@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import panel as pn
+from bokeh.document import Document
 
 from ipstore.analysis.service.activity_tab import ActivityTab
 from ipstore.analysis.service.analysing import AnalyseTab
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ipstore.analysis.service.following import Change
     from ipstore.analysis.service.service import Service
 
-__all__ = ["Page", "build"]
+__all__ = ["Page", "build", "warm_up"]
 
 NO_SEED = "none"
 _FIRST = "binned"
@@ -31,6 +32,18 @@ def build(service: "Service") -> pn.template.BootstrapTemplate:
     """Build the page that a browser asks for, with the choice that its address names."""
     asked = {name: [value.decode("utf-8", "replace") for value in values] for name, values in _arguments().items()}
     return Page(service, asked).template
+
+
+def warm_up(service: "Service") -> None:
+    """Draw a page that nobody sees: the libraries take seconds for their first, and the run is read by then."""
+    page = Page(service, {})
+    page.template.server_doc(Document())
+    page.close()
+    runs = service.following.runs
+    choice = Choice((service.most_worth_seeing(),) if runs else ())
+    tab = PlaneTab(lambda _seed, _epoch: None)
+    tab.show(gather(service.holdings, choice), choice, 0)
+    tab.body.server_doc(Document())
 
 
 def _arguments() -> dict[str, list[bytes]]:

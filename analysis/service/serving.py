@@ -49,7 +49,10 @@ def serve(
         If the packages of a server are not installed.
     """
     with Server(store, port=port, address=address, origins=origins, token=token) as server:
-        from ipstore.analysis.service.page import build  # which takes seconds: whatever is wrong is said before
+        from ipstore.analysis.service.page import (
+            build,
+            warm_up,
+        )  # which takes seconds: whatever is wrong is said before
         from ipstore.analysis.service.service import Service
 
         def ready() -> None:
@@ -60,6 +63,7 @@ def serve(
 
         service = Service(store)
         try:
+            warm_up(service)
             server.run(lambda: build(service), ready)
         finally:
             service.close()

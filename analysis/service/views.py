@@ -227,8 +227,9 @@ class LinesView:
 
 
 def _plainly(plot: Any, _: Any) -> None:
-    """Leave the library's sign out of the tools."""
+    """Leave the library's sign out of the tools, and WebGL out of the browser: without a GPU it takes seconds."""
     plot.state.toolbar.logo = None
+    plot.state.output_backend = "canvas"
     plot.handles["yaxis"].minor_tick_line_color = None
 
 
