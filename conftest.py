@@ -160,6 +160,7 @@ LONG = {
         "docs/notebooks.md",
         "docs/recording.md",
         "docs/reproduction.md",
+        "docs/service.md",
         "docs/tutorial.md",
         SERVED,
     )

@@ -1,6 +1,7 @@
 """All of the service, as ``ipstore serve`` runs it: the server, and the page that it gives."""
 
 import threading
+import warnings
 import webbrowser
 from collections.abc import Callable, Iterable
 
@@ -61,6 +62,8 @@ def serve(
             if on_ready is not None:
                 on_ready(server)
 
+        # What is deprecated in a library that Panel or Bokeh calls is theirs to mend, and no reason for a page to fail.
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="bokeh|panel")
         service = Service(store)
         try:
             warm_up(service)
