@@ -18,7 +18,7 @@ __all__ = ["Choice", "Drawn", "Result", "gather", "is_plane", "layers_of", "resu
 Result = tuple[str, str]
 """A run, and the name of a result of it."""
 
-RECORDED = ("loss", "accuracy", "grad_mean_norm", "grad_std_norm")
+_RECORDED = ("loss", "accuracy", "grad_mean_norm", "grad_std_norm")
 _MOST = 4
 """Planes side by side."""
 
@@ -90,7 +90,7 @@ class Drawn:
         """Epochs of the planes, or of the training where there is none: 400 at most."""
         epochs = [plane.steps for plane in self.planes.values()]
         if not epochs:
-            epochs = [np.rint(10**lines.place - 1).astype(np.int64) for lines in self.recorded.values()]
+            epochs = [lines.epochs for lines in self.recorded.values()]
         return tuple(map(int, np.unique(np.concatenate(epochs)))) if epochs else ()
 
     @property
@@ -109,8 +109,8 @@ def gather(holdings: Holdings, choice: Choice) -> Drawn:
     for run in choice.runs:
         try:
             results |= {(run, name): attrs for name, attrs in holdings.results(run).items()}
-            lines = {(run, quantity): holdings.recorded(run, quantity) for quantity in RECORDED}
-            recorded |= {key: found for key, found in lines.items() if found is not None and found.place.size}
+            lines = {(run, quantity): holdings.recorded(run, quantity) for quantity in _RECORDED}
+            recorded |= {key: found for key, found in lines.items() if found is not None and found.epochs.size}
             crossings[run] = holdings.crossings(run)
         except (IpstoreError, OSError) as error:
             problems.append(f"{run}: {error}")

@@ -174,8 +174,7 @@ class Lines:
     series : tuple of str
         Layers, or splits.
     seeds : (seed,) int64
-    place : (step,) float64
-        Of each epoch, on the axis.
+    epochs : (step,) int64
     values : (step, seed, series) float64
     mean, low, high : (step, series) float64
         Over the seeds that are numbers; low and high hold the middle four fifths.
@@ -183,7 +182,7 @@ class Lines:
 
     series: tuple[str, ...]
     seeds: NDArray[np.int64]
-    place: NDArray[np.float64]
+    epochs: NDArray[np.int64]
     values: NDArray[np.float64]
     mean: NDArray[np.float64]
     low: NDArray[np.float64]
@@ -200,7 +199,13 @@ class Lines:
         mean = np.where(there.any(1), np.where(there, values, 0).sum(1) / number, np.nan)
         low, high = _middle(np.where(there, values, np.nan))
         series = tuple(map(str, array[along].values))
-        return cls(series, array["seed"].values, on_scale(array["epoch"].values), values, mean, low, high)
+        return cls(series, array["seed"].values, array["epoch"].values, values, mean, low, high)
+
+    @property
+    def place(self) -> NDArray[np.float64]:
+        """Of each epoch, on the axis: (step,) float64."""
+        place: NDArray[np.float64] = on_scale(self.epochs)
+        return place
 
     def lines(self, shown: Sequence[str]) -> Columns:
         """Give the mean of each of the series that are shown."""

@@ -11,7 +11,7 @@ from bokeh.document import Document
 
 from ipstore.analysis.service.activity_tab import ActivityTab
 from ipstore.analysis.service.analysing import AnalyseTab
-from ipstore.analysis.service.choice import Choice, Drawn, gather, is_plane, result_words
+from ipstore.analysis.service.choice import Choice, Drawn, gather, is_plane, layers_of, result_words
 from ipstore.analysis.service.listing import RunsTab
 from ipstore.analysis.service.tabs import BoundTab, DynamicsTab, PlaneTab, Tab
 from ipstore.analysis.service.telling import failure_words
@@ -30,7 +30,8 @@ _STATUS = {"live": "● live", "finished": "finished", "interrupted": "interrupt
 
 def build(service: "Service") -> pn.template.BootstrapTemplate:
     """Build the page that a browser asks for, with the choice that its address names."""
-    asked = {name: [value.decode("utf-8", "replace") for value in values] for name, values in _arguments().items()}
+    arguments = pn.state.session_args.items()
+    asked = {name: [value.decode("utf-8", "replace") for value in values] for name, values in arguments}
     return Page(service, asked).template
 
 
@@ -44,10 +45,6 @@ def warm_up(service: "Service") -> None:
     tab = PlaneTab(lambda _seed, _epoch: None)
     tab.show(gather(service.holdings, choice), choice, 0)
     tab.body.server_doc(Document())
-
-
-def _arguments() -> dict[str, list[bytes]]:
-    return dict(pn.state.session_args)
 
 
 class Page:
@@ -271,10 +268,7 @@ class Page:
             if is_plane(attrs)
         }
         self._quietly(self.results, options=options, value=list(found.shown))
-        layers = list(found.layers)
-        self._quietly(
-            self.layers, options=layers, value=[n for n in layers if choice.layers is None or n in choice.layers]
-        )
+        self._quietly(self.layers, options=list(found.layers), value=layers_of(choice, found.layers))
         seeds = [NO_SEED, *found.seeds]
         self._quietly(self.seed, options=seeds, value=choice.seed if choice.seed in found.seeds else NO_SEED)
         epochs = list(found.epochs)

@@ -13,9 +13,8 @@ from ipstore.analysis.service.views import LinesView, PlaneView
 
 __all__ = ["BoundTab", "DynamicsTab", "PlaneTab", "Tab"]
 
-SPLITS = {"train": "#0072b2", "test": "#d55e00"}  # told apart by everyone (Okabe and Ito)
+_SPLITS = {"train": "#0072b2", "test": "#d55e00"}  # told apart by everyone (Okabe and Ito)
 
-_Box = pn.FlexBox
 _QUANTITIES = {
     "I_XT": "I(X;T) [bits]",
     "I_TY": "I(T;Y) [bits]",
@@ -63,7 +62,7 @@ class PlaneTab:
         self._on_tap = on_tap
         self._views: dict[Result, PlaneView] = {}
         self._curves: tuple[str, ...] = ()
-        self.body = _Box(sizing_mode="stretch_width")
+        self.body = pn.FlexBox(sizing_mode="stretch_width")
 
     def show(self, drawn: Drawn, choice: Choice, epoch: int) -> None:
         """Draw; where only more epochs have come, without drawing anew."""
@@ -79,7 +78,7 @@ class PlaneTab:
             self._views[key] = PlaneView(
                 drawn.planes[key], title, drawn.curves.get(key[0]), layers, epoch, choice.seed, self._on_tap
             )
-        self.body[:] = [_pane(view.figure, len(self._views), 560) for view in self._views.values()]
+        self.body[:] = [_pane(view.figure, len(self._views)) for view in self._views.values()]
 
     def choose(self, layers: Sequence[str]) -> None:
         """Show these layers."""
@@ -97,7 +96,7 @@ class DynamicsTab:
 
     def __init__(self) -> None:
         self._views: dict[tuple[Any, str], LinesView] = {}
-        self.body = _Box(sizing_mode="stretch_width")
+        self.body = pn.FlexBox(sizing_mode="stretch_width")
 
     def show(self, drawn: Drawn, choice: Choice, epoch: int) -> None:
         """Draw; where only more epochs have come, without drawing anew."""
@@ -127,7 +126,7 @@ class DynamicsTab:
                 logarithmic=quantity.startswith("grad"),
                 crossings=_crossings(drawn, key),
             )
-        self.body[:] = [_pane(view.figure, 2, 420) for view in self._views.values()]
+        self.body[:] = [_pane(view.figure, 2) for view in self._views.values()]
 
     def choose(self, layers: Sequence[str]) -> None:
         """Show these layers."""
@@ -141,7 +140,7 @@ class DynamicsTab:
 
     @staticmethod
     def _shown(lines: Lines, layers: Sequence[str]) -> list[str]:
-        return [name for name in lines.series if name in SPLITS or name in layers]
+        return [name for name in lines.series if name in _SPLITS or name in layers]
 
 
 class BoundTab:
@@ -179,15 +178,15 @@ def _crossings(drawn: Drawn, key: tuple[Any, str]) -> Mapping[str, float]:
 
 
 def _colours_of(lines: Lines, layers: Mapping[str, str]) -> dict[str, str]:
-    return {name: SPLITS.get(name) or layers[name] for name in lines.series}
+    return {name: _SPLITS.get(name) or layers[name] for name in lines.series}
 
 
-def _pane(figure: Any, beside: int, width: int) -> pn.pane.HoloViews:
+def _pane(figure: Any, beside: int) -> pn.pane.HoloViews:
     share = 100 if beside == 1 else 49
     return pn.pane.HoloViews(
         figure,
         sizing_mode="stretch_width",
-        min_width=min(width, 420),
+        min_width=420,
         linked_axes=False,
         styles={"flex": f"1 1 {share - 1}%", "max-width": f"{share}%"},
         margin=4,

@@ -206,8 +206,7 @@ class LinesView:
             _rows(lines.crossings(self._crossings, self._shown), x.name, y.name, "series"), [x, y], "series"
         )
         names = hv.Labels(lines.names(self._shown, logarithmic), [x, y], "series")
-        last = 10 ** lines.place[-1] - 1 if lines.place.size else 1
-        ticks = EpochScale(_whole(lines), 0.12).ticks if last > 0 else [(0.0, "0")]
+        ticks = EpochScale(lines.epochs, 0.12).ticks if lines.epochs[-1] > 0 else [(0.0, "0")]
         return (
             bands.opts(**coloured, alpha=0.18, line_alpha=0, hooks=[self._bands.hook])
             * means.opts(**coloured, line_width=2, tools=["hover"], hover_tooltips=["series"], hooks=[self._means.hook])
@@ -255,7 +254,3 @@ def _columns(columns: Columns) -> Columns:
 def _filled(columns: Columns) -> Columns:
     """Give outlines as Bokeh has polygons, which can have parts, and these holes."""
     return {**columns, "xs": [[[x]] for x in columns["xs"]], "ys": [[[y]] for y in columns["ys"]]}
-
-
-def _whole(lines: Lines) -> Any:
-    return (10**lines.place - 1).round().astype(int)
