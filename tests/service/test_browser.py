@@ -17,6 +17,7 @@ import pytest
 from ipstore.analysis import analyze, analyze_bound
 from ipstore.trainers import TrainConfig, capture, tasks
 from tests.service.browser import SECONDS, Seen, chromium, expect, launched, serving
+from tests.service.waiting import eventually
 
 pytestmark = [
     pytest.mark.long,
@@ -167,11 +168,10 @@ def test_a_live_capture_is_followed_and_its_death_is_survived(browser: "Browser"
 
 def _when_there(store: Path, training: "subprocess.Popen[bytes]") -> Path:
     """Wait until a capture has made its run."""
-    import time
 
-    deadline = time.monotonic() + SECONDS
-    while not (store / "live" / "zarr.json").exists():
+    def is_there() -> bool:
         assert training.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+        return (store / "live" / "zarr.json").exists()
+
+    eventually(is_there, SECONDS)
     return store

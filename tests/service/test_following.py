@@ -7,8 +7,9 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -23,7 +24,10 @@ from ipstore.local import LocalPlace
 from ipstore.places import DOCUMENT, Stamp, locate
 from ipstore.writer import RunWriter
 from tests.servers import Line
+from tests.service import waiting
 from tests.store.synthetic import make_plan, write_epochs, write_run
+
+eventually = partial(waiting.eventually, seconds=30)
 
 PLAN = make_plan("codes", shard=8)
 
@@ -46,13 +50,6 @@ def grow(store: str | Path, run: str, epochs: int) -> None:
     write_epochs(writer, PLAN, epochs)
     writer.finish("interrupted")
     writer.close()
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
 
 
 class Heard:

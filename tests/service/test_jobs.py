@@ -7,9 +7,9 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,10 @@ from ipstore.analysis.service.following import Following
 from ipstore.analysis.service.jobs import Job, Jobs
 from ipstore.errors import ActivationError, ParameterError, StoreNotFoundError, UnknownNameError
 from ipstore.writer import RunWriter
+from tests.service import waiting
 from tests.store.synthetic import make_block, make_plan, write_epochs, write_run
+
+eventually = partial(waiting.eventually, seconds=200)
 
 ROOT = Path(__file__).parents[2]
 PLAN = make_plan("half", shard=8)
@@ -58,13 +61,6 @@ def gates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def own_workers(of: int | None = None) -> list[psutil.Process]:
     children = psutil.Process(of).children(recursive=True)
     return [child for child in children if any("worker_main" in word for word in child.cmdline())]
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 200) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
 
 
 def now(jobs: Jobs, job: Job) -> Job:

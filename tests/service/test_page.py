@@ -1,8 +1,8 @@
 """What a page shows follows from what was chosen, and from what is stored."""
 
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,10 @@ import pytest
 from ipstore.analysis import analyze
 from ipstore.analysis.service.page import NO_SEED, Page
 from ipstore.analysis.service.service import Service
+from tests.service import waiting
 from tests.store.synthetic import make_plan, write_run
+
+eventually = partial(waiting.eventually, seconds=60)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame"),  # Panel's table uses it
@@ -34,13 +37,6 @@ def service(made: Path, tmp_path: Path) -> Iterator[Service]:
     service = Service(shutil.copytree(made, tmp_path / "runs.zarr"))
     yield service
     service.close()
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
 
 
 def opened(service: Service, **asked: str) -> Page:
