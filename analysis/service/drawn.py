@@ -207,6 +207,22 @@ class Lines:
         place: NDArray[np.float64] = on_scale(self.epochs)
         return place
 
+    def frame(self, logarithmic: bool) -> Limits:
+        """Give the ends of axes that hold all series, with room for their names on the right."""
+        left, right = float(self.place[0]), float(self.place[-1])
+        drawn = np.stack([self.low, self.high])
+        drawn = drawn[np.isfinite(drawn) & (drawn > 0 if logarithmic else True)]
+        if drawn.size == 0:
+            return (left, left + 1.3), (0.1, 1.0)
+        bottom, top = (float(end) for end in (drawn.min(), drawn.max()))
+        if logarithmic:
+            room = (top / bottom) ** 0.08 if top > bottom else 2.0
+            heights = bottom / room, top * room
+        else:
+            room = 0.08 * (top - bottom) or 0.5
+            heights = bottom - room, top + room
+        return (left, left + 1.3 * ((right - left) or 1.0)), heights
+
     def lines(self, shown: Sequence[str]) -> Columns:
         """Give the mean of each of the series that are shown."""
         return self._each(shown, lambda place: (self.place, self.mean[:, place]))

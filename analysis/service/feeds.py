@@ -4,15 +4,16 @@ HoloViews takes 50 ms to draw one element of a figure anew, and a page with a sl
 what changes then goes straight to the table that the browser draws from, in one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from bokeh.models import ColumnDataSource
+from bokeh.models import ColumnDataSource, FixedTicker
 from bokeh.models.annotations import Span
 
+from ipstore.analysis.figures.frame import Limits
 from ipstore.analysis.service.drawn import Columns
 
-__all__ = ["Cursor", "Feed"]
+__all__ = ["Cursor", "Feed", "Frame"]
 
 
 class Feed:
@@ -50,6 +51,36 @@ class Feed:
     def _tapped(self, chosen: list[int]) -> None:
         if chosen and self._on_tap is not None:
             self._on_tap(list(chosen))
+
+
+class Frame:
+    """The ends of a figure's axes, and its ticks: they move with what is drawn, unless a person has moved them."""
+
+    def __init__(self) -> None:
+        self._plot: Any = None
+        self._limits: Limits | None = None
+
+    def hook(self, plot: Any, _: Any) -> None:
+        """Take the axes of a figure as HoloViews draws it: one of its ``hooks``."""
+        self._plot = plot
+
+    def begin(self, limits: Limits) -> None:
+        """Say where the axes end in the figure as it is drawn first."""
+        self._limits = limits
+
+    def send(self, limits: Limits, ticks: Sequence[tuple[float, str]]) -> None:
+        """Move the axes."""
+        if self._plot is None or limits == self._limits:
+            return
+        before, self._limits = self._limits, limits
+        for name, old, new in zip(("x_range", "y_range"), before or (None, None), limits, strict=True):
+            axis = self._plot.handles[name]
+            ends = dict(zip(("reset_start", "reset_end"), new, strict=True))
+            if old is None or (axis.start, axis.end) == old:
+                ends |= {"start": new[0], "end": new[1]}
+            axis.update(**ends)
+        places = {float(place): label for place, label in ticks}
+        self._plot.handles["xaxis"].update(ticker=FixedTicker(ticks=list(places)), major_label_overrides=places)
 
 
 class Cursor:

@@ -65,6 +65,8 @@ class Page:
         self._choice = Choice()
         self._loading = self._again = False
         self._quiet = self._is_away = self._had_problems = False
+        self._is_there = self._document is None
+        self._waiting: list[Callable[[], None]] = []
         self._widgets()
         self._tabs: dict[str, Tab] = {
             "Plane": PlaneTab(self.tapped),
@@ -93,6 +95,7 @@ class Page:
         ]
         if self._document is not None:
             self._document.on_session_destroyed(lambda _: self.close())
+            pn.state.onload(self._arrived)
         self._begin(asked)
 
     @property
@@ -368,4 +371,17 @@ class Page:
         if self._document is None:
             what()
         else:
-            self._document.add_next_tick_callback(what)
+            self._document.add_next_tick_callback(partial(self._turn, what))
+
+    def _turn(self, what: Callable[[], None]) -> None:
+        """Do something, or keep it until the browser has the page: Panel drops what changes while it fetches that."""
+        if self._is_there:
+            what()
+        else:
+            self._waiting.append(what)
+
+    def _arrived(self) -> None:
+        self._is_there = True
+        for what in self._waiting:
+            what()
+        self._waiting.clear()

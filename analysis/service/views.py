@@ -11,7 +11,7 @@ from ipstore.analysis.figures.bottleneck import draw_curve
 from ipstore.analysis.figures.epochs import EpochScale
 from ipstore.analysis.figures.frame import GREY, I_TY, I_XT, INK, layer_colours, reference_lines
 from ipstore.analysis.service.drawn import Columns, Lines, Trajectories, on_scale
-from ipstore.analysis.service.feeds import Cursor, Feed
+from ipstore.analysis.service.feeds import Cursor, Feed, Frame
 
 __all__ = ["LinesView", "PlaneView"]
 
@@ -168,7 +168,8 @@ class LinesView:
         self._crossings, self._logarithmic = crossings or {}, logarithmic
         self._crossed, self._names = Feed(), Feed()
         self._shown, self._epoch, self._seed = list(shown), epoch, seed
-        self._means, self._bands, self._chosen, self._cursor = Feed(), Feed(), Feed(), Cursor()
+        self._means, self._bands, self._chosen = Feed(), Feed(), Feed()
+        self._frame, self._cursor = Frame(), Cursor()
         self._cursor.move(float(on_scale(epoch)))
         self.figure = self._draw(title, label, colours, logarithmic)
 
@@ -187,6 +188,7 @@ class LinesView:
         self._bands.send(_filled(self.lines.bands(self._shown)))
         self._names.send(self.lines.names(self._shown, self._logarithmic))
         self._crossed.send(self.lines.crossings(self._crossings, self._shown))
+        self._frame.send(self.lines.frame(self._logarithmic), self._ticks())
         self.move(self._epoch, self._seed)
 
     def move(self, epoch: int, seed: int | None) -> None:
@@ -206,7 +208,8 @@ class LinesView:
             _rows(lines.crossings(self._crossings, self._shown), x.name, y.name, "series"), [x, y], "series"
         )
         names = hv.Labels(lines.names(self._shown, logarithmic), [x, y], "series")
-        ticks = EpochScale(lines.epochs, 0.12).ticks if lines.epochs[-1] > 0 else [(0.0, "0")]
+        xlim, ylim = lines.frame(logarithmic)
+        self._frame.begin((xlim, ylim))
         return (
             bands.opts(**coloured, alpha=0.18, line_alpha=0, hooks=[self._bands.hook])
             * means.opts(**coloured, line_width=2, tools=["hover"], hover_tooltips=["series"], hooks=[self._means.hook])
@@ -215,14 +218,19 @@ class LinesView:
             * chosen.opts(**coloured, line_width=1.5, line_dash="dashed", hooks=[self._chosen.hook])
         ).opts(
             title=title,
-            xticks=ticks,
-            xlim=(lines.place[0], lines.place[0] + 1.3 * (lines.place[-1] - lines.place[0] or 1.0)),
+            xticks=self._ticks(),
+            xlim=xlim,
+            ylim=ylim,
             logy=logarithmic,
             show_legend=False,
             min_height=260,
-            hooks=[self._cursor.hook, _plainly],
+            hooks=[self._frame.hook, self._cursor.hook, _plainly],
             **_WIDE,
         )
+
+    def _ticks(self) -> list[tuple[float, str]]:
+        epochs = self.lines.epochs
+        return EpochScale(epochs, 0.12).ticks if epochs[-1] > 0 else [(0.0, "0")]
 
 
 def _plainly(plot: Any, _: Any) -> None:

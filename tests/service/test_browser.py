@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 if chromium() is not None:
-    from playwright.sync_api import Browser, Locator
+    from playwright.sync_api import Browser, Locator, Page, WebSocketRoute
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +139,52 @@ def test_an_analysis_appears_in_every_browser(browser: "Browser", made: Path, tm
         other.tab("Plane")
         other.figures(1)
         expect(other.page.locator("#sidebar")).to_contain_text("binned (bins=7")
+
+
+def test_nothing_is_lost_that_changes_while_a_browser_fetches_the_page(
+    browser: "Browser", made: Path, tmp_path: Path
+) -> None:
+    with serving(shutil.copytree(made, tmp_path / "runs.zarr")) as (url, _):
+        held = Held(browser.new_page())
+        held.page.goto(f"{url}?run=small&tab=Analyse")
+        eventually(held.has_fetched, SECONDS)
+        quick = Seen.of(browser, url, run="small")
+        quick.page.get_by_role("button", name="Estimate with binned").click()
+        quick.figures(1)
+        held.release()
+        expect(held.page.locator("#main")).to_contain_text("small · binned: finished · stored as binned-")
+
+
+class Held:
+    """A page whose browser has fetched the document, and does not say so to the server until it is released."""
+
+    def __init__(self, page: "Page") -> None:
+        self.page = page
+        self.kept: list[str | bytes] = []
+        self._passed = 0
+        self._is_held = True
+        page.route_web_socket(re.compile(".*"), self._connect)
+
+    def has_fetched(self) -> bool:
+        self.page.wait_for_timeout(50)  # in which what the page asked for is heard of
+        return bool(self.kept)
+
+    def release(self) -> None:
+        self._is_held = False
+        for message in self.kept:
+            self._server.send(message)
+
+    def _connect(self, socket: "WebSocketRoute") -> None:
+        self._server = socket.connect_to_server()
+        socket.on_message(self._pass)
+
+    def _pass(self, message: str | bytes) -> None:
+        """Let the request for the document pass, which has three parts, and nothing after it."""
+        self._passed += 1
+        if self._passed <= 3 or not self._is_held:
+            self._server.send(message)
+        else:
+            self.kept.append(message)
 
 
 def test_a_live_capture_is_followed_and_its_death_is_survived(browser: "Browser", tmp_path: Path, shots: Path) -> None:
