@@ -72,9 +72,9 @@ class ActivityTab:
         def read() -> Any:
             tree = self._service.holdings.tree(run)
             found = layer_activity(tree, layer, epochs=_EPOCHS, seeds=None if seed is None else [seed])
-            return figures.activations(found.compute())
+            return found.compute()
 
-        self._service.submit(read, lambda found: self._next(partial(self._draw, asked, found)))
+        self._service.submit(read, partial(self._draw, asked), self._next)
 
     def _draw(self, asked: tuple[Any, ...], found: Any) -> None:
         if asked != self._asked:
@@ -83,4 +83,4 @@ class ActivityTab:
             self._words.object = escape(failure_words(found))
         else:
             self._words.object = ""
-            self._figure[:] = [pn.pane.HoloViews(found, linked_axes=False)]
+            self._figure[:] = [pn.pane.HoloViews(figures.activations(found), linked_axes=False)]

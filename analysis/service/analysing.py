@@ -1,7 +1,6 @@
 """The tab in which a person asks for an analysis, and sees what became of all that were asked for."""
 
 from collections.abc import Callable
-from functools import partial
 from html import escape
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -117,9 +116,9 @@ class AnalyseTab:
                 self._jobs.ask(run, estimator, parameters=parameters, follow=follow, **asked)
 
         def done(found: Any) -> None:
-            self._next(partial(self._say, failure_words(found) if isinstance(found, BaseException) else ""))
+            self._say(failure_words(found) if isinstance(found, BaseException) else "")
 
-        self._service.submit(ask, done)  # it reads the runs
+        self._service.submit(ask, done, self._next)  # it reads the runs
 
     def _questions(self) -> list[tuple[str, dict[str, Any]]]:
         """Give what is asked; several values of a parameter are several questions."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Page", "build", "warm_up"]
 
 NO_SEED = "none"
+_PATIENCE = 0.3
+"""Seconds: meanwhile no other browser is served."""
 _FIRST = "binned"
 _WRAPPED = ".bk-input-group { display: flex; flex-wrap: wrap; }"
 _STATUS = {"live": "● live", "finished": "finished", "interrupted": "interrupted", "stopped": "stopped without a word"}
@@ -37,14 +39,9 @@ def build(service: "Service") -> pn.template.BootstrapTemplate:
 
 def warm_up(service: "Service") -> None:
     """Draw a page that nobody sees: the libraries take seconds for their first, and the run is read by then."""
-    page = Page(service, {})
+    page = Page(service, {}, patience=None)
     page.template.server_doc(Document())
     page.close()
-    runs = service.following.runs
-    choice = Choice((service.most_worth_seeing(),) if runs else ())
-    tab = PlaneTab(lambda _seed, _epoch: None)
-    tab.show(gather(service.holdings, choice), choice, 0)
-    tab.body.server_doc(Document())
 
 
 class Page:
@@ -56,9 +53,11 @@ class Page:
         What all browsers share.
     asked : mapping of str to list of str
         What the address names: ``run`` (several may be), ``epoch``, ``seed``, ``tab``.
+    patience : float or None
+        Seconds in which what is at hand is read, so that the page comes with its figures; None waits for them.
     """
 
-    def __init__(self, service: "Service", asked: dict[str, list[str]]) -> None:
+    def __init__(self, service: "Service", asked: dict[str, list[str]], patience: float | None = _PATIENCE) -> None:
         self._service = service
         self._document = pn.state.curdoc
         self._drawn = Drawn()
@@ -96,7 +95,7 @@ class Page:
         if self._document is not None:
             self._document.on_session_destroyed(lambda _: self.close())
             pn.state.onload(self._arrived)
-        self._begin(asked)
+        self._begin(asked, patience)
 
     @property
     def is_loading(self) -> bool:
@@ -148,7 +147,7 @@ class Page:
 
     # What comes from the store
 
-    def _begin(self, asked: dict[str, list[str]]) -> None:
+    def _begin(self, asked: dict[str, list[str]], patience: float | None) -> None:
         """Choose what the address names, or the run that is most worth seeing."""
         known = self._service.following.runs
         wrong = [f"There is no run {name!r} in this store." for name in asked.get("run", []) if name not in known]
@@ -170,7 +169,7 @@ class Page:
         self._say(" ".join(wrong))
         self._choice = Choice(tuple(chosen), epoch=numbers["epoch"], seed=numbers["seed"])
         self._list_runs()
-        self._load()
+        self._load(patience)
 
     def _list_runs(self) -> None:
         known = self._service.following.runs
@@ -207,17 +206,15 @@ class Page:
         if (change.new | change.changed) & set(self._choice.runs):
             self._load()
 
-    def _load(self) -> None:
+    def _load(self, patience: float | None = 0) -> None:
         """Read what the choice shows, beside the loop that serves the browsers; once more if it changes meanwhile."""
         if self._loading:
             self._again = True
             return
         self._loading, self._again = True, False
         choice = self._choice
-        self._service.submit(partial(gather, self._service.holdings, choice), partial(self._loaded, choice))
-
-    def _loaded(self, choice: Choice, found: Drawn | BaseException) -> None:
-        self._next(partial(self._show, choice, found))
+        work = partial(gather, self._service.holdings, choice)
+        self._service.submit(work, partial(self._show, choice), self._next, patience)
 
     def _show(self, choice: Choice, found: Drawn | BaseException) -> None:
         try:
@@ -338,11 +335,12 @@ class Page:
                 self._ask(run, attrs["estimator"], **asked)
 
     def _ask(self, run: str, estimator: str, **asked: Any) -> None:
-        self._service.submit(partial(self._service.jobs.ask, run, estimator, follow=True, **asked), self._asked)
+        work = partial(self._service.jobs.ask, run, estimator, follow=True, **asked)
+        self._service.submit(work, self._asked, self._next)
 
     def _asked(self, found: Any) -> None:
         if isinstance(found, BaseException):
-            self._next(partial(self._say, failure_words(found)))
+            self._say(failure_words(found))
 
     def tapped(self, seed: int | None, epoch: int) -> None:
         """Follow the seed and the epoch of a point through every view."""

@@ -1,8 +1,9 @@
 """What all browsers of a server share: the store, as it is followed, read and analysed."""
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from ipstore.analysis.service.following import Following
@@ -56,21 +57,33 @@ class Service:
         runs = self.following.runs
         return max(runs, key=lambda name: worth(runs[name]))
 
-    def submit(self, work: Callable[[], _T], done: Callable[[_T | BaseException], Any]) -> None:
+    def submit(
+        self,
+        work: Callable[[], _T],
+        done: Callable[[_T | BaseException], Any],
+        turn: Callable[[Callable[[], None]], Any],
+        patience: float | None = 0,
+    ) -> None:
         """Do something that takes a while beside the loop that serves the browsers.
 
         Parameters
         ----------
         work : callable
+            Reads and calculates. It draws nothing: HoloViews and Bokeh are for one thread.
         done : callable
-            Called in another thread with what `work` gave, or raised.
+            Called with what `work` gave, or raised.
+        turn : callable
+            Has something done in the turn of a browser; called in another thread, with a call of `done`.
+        patience : float or None
+            Seconds in which `done` is called here and now, if `work` takes no longer; None waits for it.
         """
-
-        def tell(future: Future[_T]) -> None:
-            error = future.exception()
-            done(future.result() if error is None else error)
-
-        self._readers.submit(work).add_done_callback(tell)
+        future = self._readers.submit(work)
+        if patience != 0:
+            wait([future], patience)
+        if future.done():
+            done(_outcome(future))
+        else:
+            future.add_done_callback(lambda future: turn(partial(done, _outcome(future))))
 
     def close(self) -> None:
         """End its threads and processes."""
@@ -78,3 +91,9 @@ class Service:
         self.following.close()
         self.jobs.close()
         self._readers.shutdown(cancel_futures=True)
+
+
+def _outcome(future: Future[Any]) -> Any:
+    if future.cancelled():
+        return CancelledError("the server is ending")
+    return future.exception() or future.result()

@@ -4,7 +4,8 @@ import holoviews as hv
 import numpy as np
 import pytest
 import xarray as xr
-from bokeh.models import ColumnDataSource, GlyphRenderer
+from bokeh.models import ColumnDataSource
+from bokeh.models.renderers import GlyphRenderer
 
 from ipstore.analysis.service.drawn import Lines, on_scale
 from ipstore.analysis.service.views import LinesView
