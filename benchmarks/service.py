@@ -1,17 +1,23 @@
 """The page of a store in a real browser: its first plot, its slider, and what each page takes of the server's memory.
 
-Run: ``python -m benchmarks.service STORE``, with a store in which a run of 20 seeds and 2000 epochs has an estimate
+Run: ``python -m benchmarks.service [STORE]``, with a store in which a run of 20 seeds and 2000 epochs has an estimate
 """
 
 import argparse
+import re
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from tests.service.browser import launched, serving
+from ipstore.analysis import analyze
+from ipstore.trainers import TrainConfig, capture, tasks
+from tests.service.browser import Seen, launched, serving
 
 CLIENTS = 20
 MOVES = 30
@@ -27,6 +33,16 @@ def first_plot(browser: Any, url: str) -> float:
     page.close()
     return seconds
 
+
+_COUNTED = """
+() => {
+  window.drawn = 0
+  for (const document of Bokeh.documents)
+    for (const model of document._all_models.values())
+      if (model.type === "ColumnDataSource" && model.data.seed !== undefined)
+        model.properties.data.change.connect(() => { window.drawn += 1 })
+}
+"""
 
 _MOVED = """
 async (keys) => {
@@ -74,6 +90,68 @@ def opened(browser: Any, url: str) -> Any:
     return page
 
 
+def live(folder: Path) -> list[tuple[str, str, str, str]]:
+    """What twenty browsers at once see of a run that is being captured."""
+    store = folder / "live.zarr"
+    # It gives way to all else, as if it were trained elsewhere: browsers, server and training share two processors.
+    command = ["nice", "-n", "19", sys.executable, "-m", "ipstore", "capture", "rule:signed=true,information=0.99"]
+    command += [str(store), "--run", "live", "--epochs", "100000", "--seeds", "20", "--level", "codes"]
+    with subprocess.Popen([*command, "--processes", "0"], stderr=subprocess.DEVNULL) as training:
+        try:
+            while not (store / "live" / "zarr.json").exists():
+                assert training.poll() is None
+                time.sleep(0.1)
+            with launched() as browser, serving(store) as (url, server):
+                first = browser.new_page()
+                first.goto(url)
+                first.get_by_role("button", name="Estimate with binned").click()
+                first.wait_for_selector(".bk-Figure canvas", state="attached")
+                pages = [Seen.of(browser, url) for _ in range(CLIENTS)]
+                for seen in pages:
+                    seen.page.wait_for_selector(".bk-Figure canvas", state="attached")
+                process = psutil.Process(server.pid)
+                before = process.memory_info().rss
+                for seen in pages:
+                    seen.page.evaluate(_COUNTED)
+                begun = [last_epoch(seen.page) for seen in pages]
+                for seen in pages:  # all at once: each goes on by itself
+                    seen.page.evaluate(f"() => {{ window.moves = ({_MOVED})({MOVES}) }}")
+                moves = [taken for seen in pages for taken in seen.page.evaluate("() => window.moves")]
+                time.sleep(60)
+                grown = [last_epoch(seen.page) - epoch for seen, epoch in zip(pages, begun, strict=True)]
+                drawn = [seen.page.evaluate("() => window.drawn") for seen in pages]
+                memory = (process.memory_info().rss - before) / 2**20
+                errors = [error for seen in pages for error in seen.errors]
+        finally:
+            training.kill()
+    what = f"{CLIENTS} browsers, a run that is being captured beside them"
+    return [
+        ("slider to redraw, median, all moving theirs", what, "<= 1 s", f"{statistics.median(moves):.0f} ms"),
+        ("slider to redraw, slowest", what, "", f"{max(moves):.0f} ms"),
+        ("epochs that came to the last of them in a minute", what, "> 0", f"{min(grown)}"),
+        ("times that it was drawn anew in that minute, fewest", what, "", f"{min(drawn)}"),
+        ("errors in the browsers", what, "0", f"{len(errors)}"),
+        ("memory of the server in that minute", what, "", f"{memory:+.1f} MiB"),
+    ]
+
+
+def last_epoch(page: Any) -> int:
+    """The last epoch that the page knows of."""
+    found = re.search(r"of ([\d,]+)", page.get_by_text(re.compile(r"^epoch [\d,]+ of")).inner_text())
+    assert found is not None
+    return int(found[1].replace(",", ""))
+
+
+def made(folder: Path) -> Path:
+    """Make a store with a run of 20 seeds and 2000 epochs, and an estimate of it."""
+    store = folder / "runs.zarr"
+    task = tasks.load("rule", signed=True, information=0.99)
+    config = TrainConfig(hidden=(10, 7, 5, 4, 3), epochs=2000)
+    capture(task, store, "tanh", config, seeds=range(20), level="codes")
+    analyze(store, "tanh", "binned", bins=30)
+    return store
+
+
 def rows(store: Path) -> list[tuple[str, str, str, str]]:
     """What was measured, of how much, the target and the figure."""
     with launched() as browser, serving(store) as (url, server):
@@ -103,6 +181,9 @@ def rows(store: Path) -> list[tuple[str, str, str, str]]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("store", type=Path)
-    for row in rows(parser.parse_args().store):
+    parser.add_argument("store", type=Path, nargs="?", help="made anew if it is not given")
+    given = parser.parse_args().store
+    with tempfile.TemporaryDirectory() as folder:
+        found = [*rows(given or made(Path(folder))), *live(Path(folder))]
+    for row in found:
         print("  ".join(row))

@@ -63,7 +63,7 @@ class Page:
         self._drawn = Drawn()
         self._choice = Choice()
         self._loading = self._again = False
-        self._quiet = self._is_away = self._had_problems = False
+        self._quiet = self._is_away = self._had_problems = self._jobs_changed = False
         self._is_there = self._document is None
         self._waiting: list[Callable[[], None]] = []
         self._widgets()
@@ -73,12 +73,12 @@ class Page:
             "Bound": BoundTab(),
             "Activations": ActivityTab(service, self._next),
         }
-        self._stale = set(self._tabs)
         self._listing = RunsTab(lambda names: self._chose(runs=tuple(names), results=None))
         self._analyse = AnalyseTab(service, lambda: self._choice.runs, self._next)
         bodies = {name: tab.body for name, tab in self._tabs.items()}
         bodies |= {"Analyse": self._analyse.body, "Runs": self._listing.body}
         self._names = list(bodies)
+        self._stale = set(bodies)
         self.tabs = pn.Tabs(*bodies.items(), sizing_mode="stretch_width")
         self.tabs.param.watch(lambda _: self._draw(), "active")
         self.template = pn.template.BootstrapTemplate(
@@ -90,7 +90,7 @@ class Page:
         )
         self._subscribed = [
             service.following.subscribe(self._changed),
-            service.jobs.subscribe(lambda *_: self._next(self._analyse.show)),
+            service.jobs.subscribe(lambda _: self._hear_of_jobs()),
         ]
         if self._document is not None:
             self._document.on_session_destroyed(lambda _: self.close())
@@ -175,7 +175,7 @@ class Page:
         known = self._service.following.runs
         here = [name for name in self._choice.runs if name in known]
         self._quietly(self.runs, options=sorted(known), value=here)
-        self._listing.show(known, self._service.following.problems, here)
+        self._renew("Runs")
         lines = []
         for name in self._choice.runs:
             if name in known:
@@ -238,15 +238,38 @@ class Page:
             return
         self._drawn = found
         self._fill()
-        self._stale = set(self._tabs)
+        self._stale |= set(self._tabs)
         self._draw()
 
     def _draw(self) -> None:
         """Draw the tab that is seen, if it shows something older; the others are drawn when they are."""
         name = self._seen
-        if name in self._stale:
-            self._stale.remove(name)
+        if name not in self._stale:
+            return
+        self._stale.remove(name)
+        if name == "Runs":
+            following = self._service.following
+            self._listing.show(following.runs, following.problems, self._choice.runs)
+        elif name == "Analyse":
+            self._analyse.show()
+        else:
             self._tabs[name].show(self._drawn, self._choice, self.epoch)
+
+    def _renew(self, name: str) -> None:
+        """Draw a tab anew, now if it is seen."""
+        self._stale.add(name)
+        if name == self._seen:
+            self._draw()
+
+    def _hear_of_jobs(self) -> None:
+        """Hear of an analysis, in another thread; what comes before the browser's turn is shown in one."""
+        if not self._jobs_changed:
+            self._jobs_changed = True
+            self._next(self._take_jobs)
+
+    def _take_jobs(self) -> None:
+        self._jobs_changed = False
+        self._renew("Analyse")
 
     @property
     def _seen(self) -> str:
@@ -328,9 +351,13 @@ class Page:
         self._quietly(self.follow, visible=bool(live))
         if not self.follow.value:
             return
+        # An analysis that was asked for, by any page, goes on by itself; till it has stored something, of which it is.
+        asked_for = {(job.run, job.result) for job in self._service.jobs.all() if job.follow and not job.is_over}
         for run, name in self._drawn.shown:
             attrs = self._drawn.results[run, name]
-            if run in live and attrs["commit"]["epochs"] * attrs["every"] < runs[run].attrs["commit"]["epochs"]:
+            if run not in live or asked_for & {(run, name), (run, None)}:
+                continue
+            if attrs["commit"]["epochs"] * attrs["every"] < runs[run].attrs["commit"]["epochs"]:
                 asked = {key: attrs[key] for key in ("parameters", "layers", "every", "split", "target")}
                 self._ask(run, attrs["estimator"], **asked)
 
