@@ -1,5 +1,7 @@
 """The page: what one browser sees of a store."""
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -64,7 +66,7 @@ class Page:
         self._choice = Choice()
         self._loading = self._again = False
         self._quiet = self._is_away = self._had_problems = self._jobs_changed = False
-        self._is_there = self._document is None
+        self._is_there, self._is_due, self._rested_at = self._document is None, False, 0.0
         self._waiting: list[Callable[[], None]] = []
         self._widgets()
         self._tabs: dict[str, Tab] = {
@@ -91,6 +93,7 @@ class Page:
         self._subscribed = [
             service.following.subscribe(self._changed),
             service.jobs.subscribe(lambda _: self._hear_of_jobs()),
+            service.count_page(),
         ]
         if self._document is not None:
             self._document.on_session_destroyed(lambda _: self.close())
@@ -115,6 +118,7 @@ class Page:
         """Let go of the store."""
         for unsubscribe in self._subscribed:
             unsubscribe()
+        self._subscribed.clear()
 
     def _widgets(self) -> None:
         wide: dict[str, Any] = {"sizing_mode": "stretch_width"}
@@ -202,9 +206,26 @@ class Page:
         self._is_away = bool(change.problem)
         if not self._choice.runs and self._service.following.runs:
             self._choice = replace(self._choice, runs=(self._service.most_worth_seeing(),))
-        self._list_runs()
-        if (change.new | change.changed) & set(self._choice.runs):
+        chosen = set(self._choice.runs)
+        if change.new or change.gone or not chosen:
+            self._list_runs()
+        else:
+            self._renew("Runs")
+        if (change.new | change.changed) & chosen:
+            self._follow()
+
+    def _follow(self) -> None:
+        """Read what has grown, after a pause: all pages share a loop, half of which is left to what people do."""
+        pause = self._rested_at - time.monotonic()
+        if self._document is None or pause <= 0:
             self._load()
+        elif not self._is_due:
+            self._is_due = True
+            self._document.add_timeout_callback(lambda: self._turn(self._fall_due), math.ceil(1000 * pause))
+
+    def _fall_due(self) -> None:
+        self._is_due = False
+        self._load()
 
     def _load(self, patience: float | None = 0) -> None:
         """Read what the choice shows, beside the loop that serves the browsers; once more if it changes meanwhile."""
@@ -217,7 +238,9 @@ class Page:
         self._service.submit(work, partial(self._show, choice), self._next, patience)
 
     def _show(self, choice: Choice, found: Drawn | BaseException) -> None:
+        begun = time.monotonic()
         try:
+            self._list_runs()
             if isinstance(found, BaseException):
                 self._say(failure_words(found))
             elif not self._again and choice.runs == self._choice.runs:
@@ -226,6 +249,8 @@ class Page:
             self._say(failure_words(error))
         finally:
             self._loading = False
+            ended = time.monotonic()
+            self._rested_at = ended + 2 * (ended - begun) * self._service.pages
         if self._again or choice.runs != self._choice.runs:
             self._load()
 
@@ -400,13 +425,14 @@ class Page:
 
     def _turn(self, what: Callable[[], None]) -> None:
         """Do something, or keep it until the browser has the page: Panel drops what changes while it fetches that."""
-        if self._is_there:
-            what()
+        if self._is_there and self._document is not None:
+            with self._document.models.freeze():  # else Bokeh goes through all models for every word that changes
+                what()
         else:
             self._waiting.append(what)
 
     def _arrived(self) -> None:
         self._is_there = True
         for what in self._waiting:
-            what()
+            self._turn(what)
         self._waiting.clear()

@@ -45,6 +45,7 @@ class Service:
         self.following.look()
         self.holdings = Holdings(place)
         self.jobs = Jobs(place)
+        self._pages: set[object] = set()
         self._readers = ThreadPoolExecutor(_READERS, "ipstore-page")
         self._unsubscribe = self.following.subscribe(lambda change: self.jobs.run_changed(change.changed | change.gone))
 
@@ -56,6 +57,17 @@ class Service:
 
         runs = self.following.runs
         return max(runs, key=lambda name: worth(runs[name]))
+
+    @property
+    def pages(self) -> int:
+        """Number of pages that are open."""
+        return len(self._pages)
+
+    def count_page(self) -> Callable[[], None]:
+        """Count a page, until what this gives is called."""
+        page = object()
+        self._pages.add(page)
+        return lambda: self._pages.discard(page)
 
     def submit(
         self,
