@@ -1,6 +1,6 @@
 """The page of a store in a real browser: its first plot, its slider, and what each page takes of the server's memory.
 
-Run: ``python -m benchmarks.service [STORE]``, with a store in which a run of 20 seeds and 2000 epochs has an estimate
+Run: ``python -m benchmarks.service [--live] [STORE]``, with a store in which a run of 20 seeds and 2000 epochs has an estimate
 """
 
 import argparse
@@ -182,8 +182,11 @@ def rows(store: Path) -> list[tuple[str, str, str, str]]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("store", type=Path, nargs="?", help="made anew if it is not given")
-    given = parser.parse_args().store
+    parser.add_argument("--live", action="store_true", help="twenty browsers on a run that is being captured, too")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = [*rows(given or made(Path(folder))), *live(Path(folder))]
+        found = rows(given.store or made(Path(folder)))
+        if given.live:
+            found += live(Path(folder))
     for row in found:
         print("  ".join(row))
