@@ -1,6 +1,6 @@
 """The page of a store in a real browser: its first plot, its slider, and what each page takes of the server's memory.
 
-Run: ``python -m benchmarks.service [--live] [STORE]``, with a store in which a run of 20 seeds and 2000 epochs has an estimate
+Run: ``python -m benchmarks.service [--live] [STORE]``, with a store of 20 seeds and 2000 epochs that has an estimate
 """
 
 import argparse
