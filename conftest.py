@@ -12,8 +12,8 @@ text
     Output or a drawing: shown.
 console
     What cannot run inside the tests, one command a line after ``$``: ``make`` (dry-run against our Makefile),
-    ``.ci/run``, ``cd``, ``git clone``, ``pip install``. Any other command belongs in a bash block, and its
-    output in a text block.
+    ``.ci/run``, ``cd``, ``git clone``, ``pip install``; and ``ipstore serve``, which runs until it says its address,
+    with no browser to open. Any other command belongs in a bash block, and its output in a text block.
 
 The blocks of one document run in one temporary working directory, in order, so a later block can analyse what
 an earlier one captured; docs/scale.md has an object server, too. A Python warning is an error in all of them. Some
@@ -84,6 +84,11 @@ def show_console(example: Example) -> str | None:
             case ["$", "make", *words]:
                 if failure := succeed(["make", "--dry-run", *words], cwd=ROOT):
                     return failure
+            case ["$", "ipstore", "serve", store, *options]:
+                from tests.service.browser import serving
+
+                with serving(store, *options, BROWSER="true"):
+                    pass
             case ["$", ".ci/run" | "cd", *_] | ["$", "git", "clone", *_] | ["$", "pip", "install", *_] | []:
                 pass
             case _:

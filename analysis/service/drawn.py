@@ -47,8 +47,10 @@ class Trajectories:
     path : (2, step, layer) float64
         The mean of both over seeds, at the epochs `steps`.
     steps : (step,) int64
+    ends : Limits
+        Least and greatest of I_XT, and of I_TY.
     box : Limits
-        Of the axes: all of it lies inside, with the reference lines.
+        Of the axes: all of it lies inside, with the reference lines, and there is room for more.
     notes : tuple of str
         What was left out.
     attrs : dict
@@ -62,6 +64,7 @@ class Trajectories:
     I_TY: NDArray[np.float64]
     path: NDArray[np.float64]
     steps: NDArray[np.int64]
+    ends: Limits
     box: Limits
     notes: tuple[str, ...]
     attrs: dict[str, Any] = field(repr=False)
@@ -88,9 +91,16 @@ class Trajectories:
             prepared["I_TY"].values,
             np.stack([mean["I_XT"].values, mean["I_TY"].values]),
             prepared["epoch"].values[steps],
+            (_ends(prepared["I_XT"].values), _ends(prepared["I_TY"].values)),
             _opened(limits(prepared)),
             tuple(notes),
             dict(plane.attrs),
+        )
+
+    def fits(self, box: Limits) -> bool:
+        """Whether all of it lies inside these axes."""
+        return all(
+            low <= least and greatest <= high for (low, high), (least, greatest) in zip(box, self.ends, strict=True)
         )
 
     def at(self, epoch: int) -> int:
@@ -152,6 +162,10 @@ class Trajectories:
         found = self.snapshot(epoch, layers)
         chosen = found["seed"] == (-1 if seed is None else seed)
         return {"I_XT": found["I_XT"][chosen], "I_TY": found["I_TY"][chosen]}
+
+
+def _ends(values: NDArray[np.float64]) -> tuple[float, float]:
+    return float(np.nanmin(values)), float(np.nanmax(values))
 
 
 def _opened(box: Limits) -> Limits:

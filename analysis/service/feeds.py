@@ -7,7 +7,7 @@ what changes then goes straight to the table that the browser draws from, in one
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bokeh.models import ColumnDataSource, FixedTicker
+from bokeh.models import ColumnDataSource
 from bokeh.models.annotations import Span
 
 from ipstore.analysis.figures.frame import Limits
@@ -80,7 +80,9 @@ class Frame:
                 ends |= {"start": new[0], "end": new[1]}
             axis.update(**ends)
         places = {float(place): label for place, label in ticks}
-        self._plot.handles["xaxis"].update(ticker=FixedTicker(ticks=list(places)), major_label_overrides=places)
+        axis = self._plot.handles["xaxis"]
+        axis.ticker.ticks = list(places)  # of a new ticker Bokeh would look for in all models of the page
+        axis.major_label_overrides = places
 
 
 class Cursor:

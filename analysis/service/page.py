@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -67,7 +68,7 @@ class Page:
         self._loading = self._again = False
         self._quiet = self._is_away = self._had_problems = self._jobs_changed = False
         self._is_there, self._is_due, self._rested_at = self._document is None, False, 0.0
-        self._waiting: list[Callable[[], None]] = []
+        self._turns: deque[Callable[[], None]] = deque()
         self._widgets()
         self._tabs: dict[str, Tab] = {
             "Plane": PlaneTab(self.tapped),
@@ -89,6 +90,7 @@ class Page:
             main=[self.message, self._empty, self._at, self.player, self.tabs],
             header_background="#1d3557",
             sidebar_width=320,
+            busy_indicator=None,  # what takes a while is done beside its loop, and is said where it will appear
         )
         self._subscribed = [
             service.following.subscribe(self._changed),
@@ -221,7 +223,7 @@ class Page:
             self._load()
         elif not self._is_due:
             self._is_due = True
-            self._document.add_timeout_callback(lambda: self._turn(self._fall_due), math.ceil(1000 * pause))
+            self._document.add_timeout_callback(self._fall_due, math.ceil(1000 * pause))
 
     def _fall_due(self) -> None:
         self._is_due = False
@@ -420,19 +422,17 @@ class Page:
         """Do something in the turn of this page's browser, from any thread."""
         if self._document is None:
             what()
-        else:
-            self._document.add_next_tick_callback(partial(self._turn, what))
+        elif self._subscribed:  # else the browser has left
+            # Bokeh's callback is a cycle: what was read for this turn would stay in memory with it for long.
+            self._turns.append(what)
+            self._document.add_next_tick_callback(self._turn)
 
-    def _turn(self, what: Callable[[], None]) -> None:
-        """Do something, or keep it until the browser has the page: Panel drops what changes while it fetches that."""
-        if self._is_there and self._document is not None:
-            with self._document.models.freeze():  # else Bokeh goes through all models for every word that changes
-                what()
-        else:
-            self._waiting.append(what)
+    def _turn(self) -> None:
+        """Do what is next, once the browser has the page: Panel drops what changes while it fetches that."""
+        if self._is_there and self._turns:
+            self._turns.popleft()()
 
     def _arrived(self) -> None:
         self._is_there = True
-        for what in self._waiting:
-            self._turn(what)
-        self._waiting.clear()
+        for _ in range(len(self._turns)):
+            self._document.add_next_tick_callback(self._turn)

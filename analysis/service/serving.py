@@ -50,10 +50,8 @@ def serve(
         If the packages of a server are not installed.
     """
     with Server(store, port=port, address=address, origins=origins, token=token) as server:
-        from ipstore.analysis.service.page import (
-            build,
-            warm_up,
-        )  # which takes seconds: whatever is wrong is said before
+        # Which takes seconds: whatever is wrong is said before.
+        from ipstore.analysis.service.page import build, warm_up
         from ipstore.analysis.service.service import Service
 
         def ready() -> None:

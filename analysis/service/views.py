@@ -46,7 +46,7 @@ class PlaneView:
         seed: int | None,
         on_tap: Callable[[int | None, int], None],
     ) -> None:
-        self.plane = plane
+        self.plane, self._box = plane, plane.box
         self._layers, self._epoch, self._seed = list(layers), epoch, seed
         self._on_tap = on_tap
         self._paths, self._names, self._ring = Feed(), Feed(), Feed()
@@ -55,7 +55,7 @@ class PlaneView:
 
     def show(self, plane: Trajectories, epoch: int, seed: int | None) -> bool:
         """Take a plane that has grown, to be drawn by `choose`; False where it needs a figure of its own."""
-        if (plane.layers, plane.box, plane.seeds.size) != (self.plane.layers, self.plane.box, self.plane.seeds.size):
+        if plane.layers != self.plane.layers or plane.seeds.size != self.plane.seeds.size or not plane.fits(self._box):
             return False
         self.plane, self._epoch, self._seed = plane, epoch, seed
         return True
