@@ -145,19 +145,28 @@ class Panel:
             },
             matplotlib={
                 "fontsize": {"title": 10, "labels": 10, "ticks": 9},
-                "hooks": [_finish, self._outer, *([self.bar] if self.bar else []), *hooks],
+                "hooks": [_finish, _outer(self.x, self.y, self.grid), *([self.bar] if self.bar else []), *hooks],
             },
         )
 
-    def _outer(self, plot: Any, _: Any) -> None:
-        """Take numbers and names from inner axes, by a hook of matplotlib."""
+
+def _outer(x: bool, y: bool, grid: bool) -> _Hook:
+    """Take numbers and names from inner axes.
+
+    HoloViews keeps the options of an element for as long as that lives, so no hook may hold elements, as a method of
+    `Panel` would: none of them would ever go.
+    """
+
+    def hook(plot: Any, _: Any) -> None:
         axis = plot.handles["axis"]
         axis.set_axisbelow(True)
-        if self.grid:
+        if grid:
             axis.grid(color=_GRID, linewidth=0.6)
-        axis.tick_params(labelbottom=self.x, labelleft=self.y)
-        axis.xaxis.label.set_visible(self.x)
-        axis.yaxis.label.set_visible(self.y)
+        axis.tick_params(labelbottom=x, labelleft=y)
+        axis.xaxis.label.set_visible(x)
+        axis.yaxis.label.set_visible(y)
+
+    return hook
 
 
 def arrange(

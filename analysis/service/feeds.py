@@ -6,6 +6,7 @@ what changes then goes straight to the table that the browser draws from, in one
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakMethod
 
 from bokeh.models import ColumnDataSource
 from bokeh.models.annotations import Span
@@ -13,7 +14,22 @@ from bokeh.models.annotations import Span
 from ipstore.analysis.figures.frame import Limits
 from ipstore.analysis.service.drawn import Columns
 
-__all__ = ["Cursor", "Feed", "Frame"]
+__all__ = ["Cursor", "Feed", "Frame", "weakly"]
+
+
+def weakly(hook: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    """Give a hook that does not keep alive what its method is of.
+
+    HoloViews keeps the options of an element for as long as that lives: a hook that leads to the element, or to a plot
+    of it, would keep both for ever, and a page that was closed with them.
+    """
+    held = WeakMethod(hook)
+
+    def weak(plot: Any, element: Any) -> None:
+        if (method := held()) is not None:
+            method(plot, element)
+
+    return weak
 
 
 class Feed:

@@ -435,4 +435,4 @@ class Page:
     def _arrived(self) -> None:
         self._is_there = True
         for _ in range(len(self._turns)):
-            self._document.add_next_tick_callback(self._turn)
+            self._next(self._turns.popleft())

@@ -11,7 +11,7 @@ from ipstore.analysis.figures.bottleneck import draw_curve
 from ipstore.analysis.figures.epochs import EpochScale
 from ipstore.analysis.figures.frame import GREY, I_TY, I_XT, INK, layer_colours, reference_lines
 from ipstore.analysis.service.drawn import Columns, Lines, Trajectories, on_scale
-from ipstore.analysis.service.feeds import Cursor, Feed, Frame
+from ipstore.analysis.service.feeds import Cursor, Feed, Frame, weakly
 
 __all__ = ["LinesView", "PlaneView"]
 
@@ -98,14 +98,14 @@ class PlaneView:
             under = draw_curve(curve, plane.box[0][1]) * under
         return (
             under
-            * paths.opts(**coloured, line_width=2, alpha=0.75, hooks=[self._paths.hook])
+            * paths.opts(**coloured, line_width=2, alpha=0.75, hooks=[weakly(self._paths.hook)])
             * steps.opts(
                 color=GREY,
                 size=7,
                 alpha=0,
                 tools=["hover", "tap"],
                 hover_tooltips=[("layer", "@layer, mean of the seeds"), ("epoch", "@epoch"), *numbers],
-                hooks=[self._steps.hook],
+                hooks=[weakly(self._steps.hook)],
             )
             * points.opts(
                 **coloured,
@@ -115,10 +115,12 @@ class PlaneView:
                 nonselection_alpha=1,
                 tools=["hover", "tap"],
                 hover_tooltips=[("layer", "@layer"), ("seed", "@seed"), ("epoch", "@epoch"), *numbers],
-                hooks=[self._points.hook],
+                hooks=[weakly(self._points.hook)],
             )
-            * names.opts(text_color=INK, text_font_size="9pt", text_align="left", hooks=[self._names.hook, _beside])
-            * ring.opts(fill_color=None, line_color=INK, line_width=2, size=13, hooks=[self._ring.hook])
+            * names.opts(
+                text_color=INK, text_font_size="9pt", text_align="left", hooks=[weakly(self._names.hook), _beside]
+            )
+            * ring.opts(fill_color=None, line_color=INK, line_width=2, size=13, hooks=[weakly(self._ring.hook)])
         ).opts(
             title=title,
             xlim=plane.box[0],
@@ -211,11 +213,15 @@ class LinesView:
         xlim, ylim = lines.frame(logarithmic)
         self._frame.begin((xlim, ylim))
         return (
-            bands.opts(**coloured, alpha=0.18, line_alpha=0, hooks=[self._bands.hook])
-            * means.opts(**coloured, line_width=2, tools=["hover"], hover_tooltips=["series"], hooks=[self._means.hook])
-            * crossed.opts(**coloured, line_width=1.5, line_dash="dotdash", hooks=[self._crossed.hook])
-            * names.opts(text_color=INK, text_font_size="8pt", text_align="left", hooks=[self._names.hook, _after])
-            * chosen.opts(**coloured, line_width=1.5, line_dash="dashed", hooks=[self._chosen.hook])
+            bands.opts(**coloured, alpha=0.18, line_alpha=0, hooks=[weakly(self._bands.hook)])
+            * means.opts(
+                **coloured, line_width=2, tools=["hover"], hover_tooltips=["series"], hooks=[weakly(self._means.hook)]
+            )
+            * crossed.opts(**coloured, line_width=1.5, line_dash="dotdash", hooks=[weakly(self._crossed.hook)])
+            * names.opts(
+                text_color=INK, text_font_size="8pt", text_align="left", hooks=[weakly(self._names.hook), _after]
+            )
+            * chosen.opts(**coloured, line_width=1.5, line_dash="dashed", hooks=[weakly(self._chosen.hook)])
         ).opts(
             title=title,
             xticks=self._ticks(),
@@ -224,7 +230,7 @@ class LinesView:
             logy=logarithmic,
             show_legend=False,
             min_height=260,
-            hooks=[self._frame.hook, self._cursor.hook, _plainly],
+            hooks=[weakly(self._frame.hook), weakly(self._cursor.hook), _plainly],
             **_WIDE,
         )
 
